@@ -1,0 +1,227 @@
+"""The commands and their options; what they do stands in the modules named after them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rtm_sansio.errors import RtmError
+
+from . import demo as demo_command
+from . import serve as serve_command
+from . import talk
+from . import token as token_command
+from .running import DEFAULT_URL, CommandFailed, one_line
+
+_EXIT_FAILURE = 2
+_EXIT_INTERRUPTED = 130
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every failure is one line on stderr and status 2, whatever it was made of."""
+    try:
+        result = commands.main(args=arguments, prog_name="rtm", standalone_mode=False)
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _EXIT_INTERRUPTED
+    except click.ClickException as fault:
+        return _fail(_describe_usage(fault))
+    except (CommandFailed, RtmError) as fault:
+        return _fail(str(fault))
+    except BrokenPipeError:
+        # The reader of our output has gone (`rtm listen … | head`).
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _fail(text: str) -> int:
+    click.echo(f"rtm: {one_line(text)}", err=True)
+    return _EXIT_FAILURE
+
+
+def _describe_usage(fault: click.ClickException) -> str:
+    text = fault.format_message().rstrip(".")
+    context = getattr(fault, "ctx", None)
+    path = context.command_path if context else "rtm"
+    if context and isinstance(context.command, click.Group):
+        text += _suggest(context, fault)
+    return f"{text}; see {path} --help"
+
+
+def _suggest(context: click.Context, fault: click.ClickException) -> str:
+    """The names of the commands, if one was misspelt."""
+    known = list(getattr(context.command, "commands", {}))
+    words = fault.format_message().split("'")
+    close = difflib.get_close_matches(words[1], known, 1) if len(words) > 1 else []
+    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
+
+
+def _print_version(context: click.Context) -> None:
+    try:
+        click.echo(importlib.metadata.version("rtm-sansio"))
+    except importlib.metadata.PackageNotFoundError:
+        click.echo("run from a source tree: no version")
+    context.exit()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.option("-v", "--verbose", count=True, help="Log what happens to stderr; twice for more.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, wanted: _print_version(context) if wanted else None,
+    help="Print the version.",
+)
+@click.pass_context
+def commands(context: click.Context, verbose: int) -> None:
+    """Real-time messaging over WebSocket.
+
+    \b
+    Try it in two terminals:
+      rtm serve --dev
+      rtm listen --uid bob lobby
+      rtm send --uid alice lobby "hello"
+    or let it show itself, in ten seconds: rtm demo
+    """
+    # A server's warnings are for its operator; a client's commands tell themselves what matters.
+    quiet = logging.WARNING if context.invoked_subcommand == "serve" else logging.CRITICAL
+    levels = (quiet, logging.INFO, logging.DEBUG)
+    logging.basicConfig(
+        level=levels[min(verbose, 2)], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+_key_file = click.option(
+    "key_file",
+    "--jwt-key",
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="RTM_JWT_KEY_FILE",
+    help="File with the secret, or the key in PEM. Env: RTM_JWT_KEY_FILE, or the key itself in RTM_JWT_KEY.",
+)
+
+
+@commands.command()
+@click.option("--host", help="Address to listen on. Default: 127.0.0.1. Env: RTM_HOST.", envvar="RTM_HOST")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    envvar="RTM_PORT",
+    help="Port to listen on, 0 for any free one. Default: 8765. Env: RTM_PORT.",
+)
+@click.option("--dev", is_flag=True, default=None, help="Accept everybody without a token, on loopback only.")
+@_key_file
+@click.option(
+    "algorithms",
+    "--jwt-algorithm",
+    multiple=True,
+    envvar="RTM_JWT_ALGORITHM",
+    help="Algorithm of the tokens; may be repeated. Default: what fits the key. Env: RTM_JWT_ALGORITHM.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    envvar="RTM_TLS_CERT",
+    help="Certificate chain in PEM. Env: RTM_TLS_CERT.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    envvar="RTM_TLS_KEY",
+    help="Its private key, if that is another file. Env: RTM_TLS_KEY.",
+)
+@click.option(
+    "config_file",
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="RTM_CONFIG",
+    help="TOML file with these options and every setting of the server. Env: RTM_CONFIG.",
+)
+def serve(**options: Any) -> int:
+    """Run a server until Ctrl-C.
+
+    Every setting of the server can stand in the TOML file under its name, or in the environment in capitals
+    behind RTM_, as RTM_PRESENCE_GRACE_SECONDS. An option beats the environment, and that beats the file.
+    """
+    return serve_command.serve(serve_command.Options(**options))
+
+
+@commands.command()
+@_key_file
+@click.option("--uid", required=True, help="Whom the token is for.")
+@click.option(
+    "lifetime_seconds",
+    "--lifetime",
+    type=float,
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it is valid.",
+)
+@click.option("algorithm", "--jwt-algorithm", help="Default: what fits the key.")
+@click.option("key_id", "--kid", help="Key id to put into the header, for a server with several keys.")
+def token(key_file: Path | None, **options: Any) -> int:
+    """Print a token for a server that has the same secret, or the public half of the key."""
+    return token_command.print_token(key_file, **options)
+
+
+_url = click.option(
+    "--url", default=DEFAULT_URL, show_default=True, envvar="RTM_URL", help="The server. Env: RTM_URL."
+)
+_uid = click.option("--uid", required=True, envvar="RTM_UID", help="Whom to log in as. Env: RTM_UID.")
+_token = click.option(
+    "--token", envvar="RTM_TOKEN", help="The token, if the server wants one. Env: RTM_TOKEN."
+)
+
+
+@commands.command()
+@_url
+@_uid
+@_token
+@click.argument("channels", nargs=-1, required=True, metavar="CHANNEL...")
+def listen(url: str, uid: str, token: str | None, channels: tuple[str, ...]) -> int:
+    """Join channels and print what happens there, until Ctrl-C."""
+    return talk.listen(url, uid, token, channels)
+
+
+@commands.command()
+@_url
+@_uid
+@_token
+@click.argument("channel")
+@click.argument("message", required=False)
+def send(url: str, uid: str, token: str | None, channel: str, message: str | None) -> int:
+    """Join CHANNEL, send MESSAGE, print its receipt, log out.
+
+    Without a MESSAGE, or with "-", each line of the standard input is a message.
+    """
+    return talk.send(url, uid, token, channel, message)
+
+
+@commands.command()
+@click.option("--real-time", is_flag=True, help="Use the true times: this takes about two minutes.")
+@click.option(
+    "--scale",
+    type=click.IntRange(1, 50),
+    default=10,
+    show_default=True,
+    help="How many times faster than the true times it runs.",
+)
+@click.option("--seed", type=int, help="For the moments of the outages. Default: a random one.")
+def demo(real_time: bool, scale: int, seed: int | None) -> int:
+    """Show what the library promises: two users chat over a link that fails again and again.
+
+    The exit status is 1 if a promise was broken.
+    """
+    return demo_command.run_demo(scale=1 if real_time else scale, seed=seed)

@@ -1,0 +1,159 @@
+"""The client's end of one channel log: a cursor, and the rules by which entries pass it (S33, S43, S48, S52)."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+from .events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MessagesLost
+from .messages import BytesEntry, Entries, Gap, JoinedEntry, LeftEntry, TextEntry
+from .queues import event_bytes
+
+
+class Wish(enum.Enum):
+    """What a reader wants said to the server."""
+
+    NOTHING = "nothing"
+    HOLD = "send nothing more of this log"
+    GO_ON = "send the log from the cursor"
+    FAIL = "the server left a hole right behind its answer to a go-on, which no server may (S48)"
+
+
+class ChannelReader:
+    """One joined channel, or one whose join is unanswered (then ``epoch`` is None and entries are passed over)."""
+
+    __slots__ = (
+        "_answered",
+        "_held",
+        "_iterated",
+        "_lost_before",
+        "_max_bytes",
+        "_max_events",
+        "_skipping",
+        "_waiting_bytes",
+        "_waiting_events",
+        "cursor",
+        "echo",
+        "epoch",
+        "name",
+    )
+
+    def __init__(self, name: str, *, echo: bool, max_events: int, max_bytes: int) -> None:
+        self.name = name
+        self.echo = echo
+        self.epoch: bytes | None = None
+        self.cursor = 0
+        self._skipping = False  # from a hold or a go-on to the answer of the go-on
+        self._answered = False  # a go-on was answered, and nothing came since
+        self._held = False
+        self._lost_before: int | None = 0
+        self._iterated = False
+        self._waiting_events = 0
+        self._waiting_bytes = 0
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+
+    def start(self, epoch: bytes, offset: int) -> None:
+        """The join is answered: what follows ``offset`` is ours (S47)."""
+        self.epoch = epoch
+        self.cursor = offset
+
+    def transport_gone(self) -> None:
+        """A hold ends with its transport, and so does a go-on (S52)."""
+        self._skipping = self._held = self._answered = False
+
+    def take_entries(self, block: Entries, own_uid: str, outputs: list[Any]) -> Wish:
+        """Pass a block: events of what is new go to ``outputs`` while the cursor moves over it."""
+        if self._skipping or self.epoch is None:
+            return Wish.NOTHING
+        known = self.cursor + 1 - block.first_offset
+        if known < 0 or block.epoch != self.epoch:
+            if self._answered:
+                return Wish.FAIL
+            self._skipping = True
+            return Wish.GO_ON
+        self._answered = False
+        entries = block.entries[known:] if known else block.entries
+        offset = self.cursor
+        echo = self.echo
+        name = self.name
+        for entry in entries:
+            if self._iterated and self._is_full():
+                self._skipping = self._held = True
+                return Wish.HOLD
+            self.cursor = offset = offset + 1
+            kind = type(entry)
+            if kind is TextEntry or kind is BytesEntry:
+                if entry.uid == own_uid and not echo:  # type: ignore[union-attr]
+                    continue
+                event: Any = ChannelMessageReceived(
+                    channel=name,
+                    uid=entry.uid,  # type: ignore[union-attr]
+                    message=entry.text if kind is TextEntry else entry.data,  # type: ignore[union-attr]
+                    offset=offset,
+                    sent_at=entry.sent_at / 1000,  # type: ignore[union-attr]
+                    lost_before=self._lost_before,
+                )
+                self._lost_before = 0
+            elif kind is JoinedEntry:
+                if entry.uid == own_uid and not echo:
+                    continue
+                event = MemberJoined(channel=name, uid=entry.uid, offset=offset)
+            elif kind is LeftEntry:
+                if entry.uid == own_uid and not echo:
+                    continue
+                event = MemberLeft(channel=name, uid=entry.uid, cause=_cause(entry.cause), offset=offset)  # type: ignore[union-attr]
+            else:  # an entry of a later version: it has an offset and nothing to say to us
+                continue
+            outputs.append(event)
+            if self._iterated:
+                self._waiting_events += 1
+                self._waiting_bytes += event_bytes(event)
+        return Wish.NOTHING
+
+    def take_gap(self, gap: Gap, outputs: list[Any]) -> None:
+        """Entries are gone: say so, and go on behind them (S33)."""
+        if self._skipping or self.epoch is None:
+            return
+        self._answered = False
+        self.epoch = gap.epoch
+        self.cursor = gap.cursor
+        self._lost_before = None if gap.count is None or self._lost_before is None else self._lost_before + gap.count
+        outputs.append(MessagesLost(channel=self.name, count=gap.count))
+        if self._iterated:
+            self._waiting_events += 1
+
+    def going(self) -> None:
+        """The go-on is answered: what follows is from the cursor."""
+        if self._skipping and not self._held:
+            self._skipping = False
+            self._answered = True
+
+    def _is_full(self) -> bool:
+        return self._waiting_events >= self._max_events or self._waiting_bytes >= self._max_bytes
+
+    def iterating(self, on: bool, backlog_events: int, backlog_bytes: int) -> Wish:
+        """The app begins or ends to iterate; what waits in its queue then is told."""
+        self._iterated = on
+        self._waiting_events = backlog_events if on else 0
+        self._waiting_bytes = backlog_bytes if on else 0
+        return self._release()
+
+    def consumed(self, count: int, byte_count: int) -> Wish:
+        """The app took events out of its queue."""
+        self._waiting_events = max(0, self._waiting_events - count)
+        self._waiting_bytes = max(0, self._waiting_bytes - byte_count)
+        return self._release()
+
+    def _release(self) -> Wish:
+        if self._held and self._waiting_events * 2 <= self._max_events and self._waiting_bytes * 2 <= self._max_bytes:
+            self._held = False
+            return Wish.GO_ON
+        return Wish.NOTHING
+
+
+def _cause(number: int) -> LeaveCause:
+    try:
+        return LeaveCause(number)
+    except ValueError:  # a cause of a later version
+        return LeaveCause.LEFT

@@ -1,0 +1,215 @@
+"""Settings of both roles: frozen, checked when they are made (S15), and scalable in time for demonstrations and tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Self
+
+from .errors import ConfigError
+
+
+class _Settings:
+    """What both configs share: range checks over all fields, and ``scaled``."""
+
+    def _check_ranges(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                continue
+            if field.name.endswith("_seconds") and not (math.isfinite(value) and value > 0):
+                raise ConfigError(f"{field.name} is {value!r}; it must be a finite number of seconds above 0")
+            if isinstance(field.default, int) and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{field.name} is {value!r}; it must be a whole number of at least 1")
+
+    def _check_order(self, smaller: str, larger: str, why: str) -> None:
+        low, high = getattr(self, smaller), getattr(self, larger)
+        if not low < high:
+            raise ConfigError(f"{smaller} ({low}) must be less than {larger} ({high}): {why}")
+
+    def _check_at_most(self, smaller: str, larger: str, why: str) -> None:
+        low, high = getattr(self, smaller), getattr(self, larger)
+        if not low <= high:
+            raise ConfigError(f"{smaller} ({low}) must not exceed {larger} ({high}): {why}")
+
+    def scaled(self, factor: float) -> Self:
+        """The same settings with every duration multiplied by ``factor``; raises ConfigError if that is not above 0."""
+        if not (math.isfinite(factor) and factor > 0):
+            raise ConfigError(f"the scale factor is {factor!r}; it must be a finite number above 0")
+        durations = {
+            field.name: getattr(self, field.name) * factor
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+            if field.name.endswith("_seconds")
+        }
+        return dataclasses.replace(self, **durations)  # type: ignore[type-var]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClientConfig(_Settings):
+    """Settings of a client. Durations in seconds; the defaults are those of the rules.
+
+    What the server states in its welcome (heartbeat interval, limits) is followed and not set here (S15).
+    """
+
+    login_timeout_seconds: float = 6.0
+    """From the ``login`` call to its end, everything included (S5)."""
+    interruption_grace_seconds: float = 4.0
+    """How long an interruption stays unseen (S11, S12)."""
+    heartbeat_answer_seconds: float = 2.0
+    """A silent link is not given up before a heartbeat has been unanswered for this long (S11)."""
+    max_quiet_seconds: float = 3.0
+    """The client sends at least one message in this time (S10)."""
+    heartbeat_limit_seconds: float = 20.0
+    """A heartbeat unanswered for this long is an interruption, whatever else arrives (S10)."""
+    request_timeout_seconds: float = 10.0
+    """How long a request may take unless the call says otherwise (S35)."""
+    restore_timeout_seconds: float = 10.0
+    """From the welcome to the answer to the stated wishes (S59)."""
+    backoff_base_seconds: float = 0.5
+    backoff_cap_seconds: float = 5.0
+    grace_backoff_cap_seconds: float = 1.0
+    """The cap while the state is still CONNECTED (S21)."""
+    attempt_timeout_seconds: float = 5.0
+    """One attempt, up to the welcome (S21)."""
+    stable_after_seconds: float = 10.0
+    """A connection that lived this long starts the back-off anew (S21)."""
+    retry_after_limit_seconds: float = 300.0
+    """A server's ``retry_after`` is followed up to here (F-11)."""
+    logout_timeout_seconds: float = 2.0
+    """How long ``logout`` waits for the server's confirmation (S7)."""
+    progress_delay_seconds: float = 1.0
+    """What was received is confirmed at most this much later (S46, S56)."""
+    token_warning_seconds: float = 30.0
+    """How long before its end a token is announced to expire (S28)."""
+    token_provider_timeout_seconds: float = 5.0
+    """How long a token provider may take (S27)."""
+    max_unanswered_requests: int = 256
+    """Above it ``send`` waits (S35)."""
+    max_queued_events: int = 10_000
+    """Events waiting in one home that is iterated (S52)."""
+    max_queued_bytes: int = 8 * 1024 * 1024
+    """Their message bytes (S52)."""
+    max_uniterated_events: int = 1_000
+    """Events kept in a home that nobody iterates (S52)."""
+    max_message_bytes: int = 128 * 1024 + 1024
+    """The largest WebSocket message taken from a server (S45)."""
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        self._check_order(
+            "heartbeat_answer_seconds", "heartbeat_limit_seconds", "a heartbeat must have time to be answered (S10)"
+        )
+        self._check_order(
+            "max_quiet_seconds", "heartbeat_limit_seconds", "a heartbeat slower than the limit that it feeds proves nothing (S10)"
+        )
+        self._check_at_most(
+            "heartbeat_answer_seconds", "interruption_grace_seconds", "an interruption is shown after the grace time (S11)"
+        )
+        self._check_at_most("backoff_base_seconds", "backoff_cap_seconds", "the first delay cannot be above the cap (S21)")
+        self._check_at_most("grace_backoff_cap_seconds", "backoff_cap_seconds", "the cap in the grace time is the tighter one (S21)")
+        self._check_order(
+            "grace_backoff_cap_seconds", "interruption_grace_seconds", "there must be an attempt within the grace time (S21)"
+        )
+        self._check_at_most("progress_delay_seconds", "request_timeout_seconds", "progress serves the open requests (S46)")
+        if self.max_message_bytes < 16 * 1024:
+            raise ConfigError(f"max_message_bytes is {self.max_message_bytes}; a server may send 16384 before the login (S45)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerConfig(_Settings):
+    """Settings of a hub and of its embedded engine. Durations in seconds; the defaults are those of the rules."""
+
+    path: str = "/"
+    """The HTTP path that is upgraded; any other is answered with 404."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of browsers that may connect; requests without Origin pass; ``"*"`` allows all (S51)."""
+    heartbeat_interval_seconds: float = 2.0
+    """After this much silence a client sends a heartbeat (S10); stated in the welcome."""
+    silence_timeout_seconds: float = 10.0
+    """A silent transport is dropped after this (S14)."""
+    presence_grace_seconds: float = 30.0
+    """An interrupted session goes on for this long (S22-S24)."""
+    unreachable_seconds: float = 6.0
+    """After this much silence a user counts as unreachable (S22, S39)."""
+    login_deadline_seconds: float = 10.0
+    """Handshake and login must be done by then (S51)."""
+    write_stall_seconds: float = 10.0
+    """A transport that takes no byte for this long while bytes wait is dropped (S51)."""
+    flood_tolerance_seconds: float = 5.0
+    """A client at twice its rate this long after its first rate error is dropped (S51)."""
+    close_linger_seconds: float = 2.0
+    """How long a refused or kicked transport may take to close."""
+    replay_seconds: float = 40.0
+    """A log keeps every entry this long (S33)."""
+    history_seconds: float = 300.0
+    """A log keeps up to ``history_entries`` this long (S33)."""
+    history_entries: int = 1_000
+    max_log_bytes: int = 16 * 1024 * 1024
+    """Bytes of one log (S33, S55)."""
+    max_engine_bytes: int = 1024 * 1024 * 1024
+    """Bytes of all logs of an embedded engine (S55)."""
+    log_identity_seconds: float = 86_400.0
+    """A log's epoch and offset outlive its last entry and member by this (S58)."""
+    max_idle_logs: int = 100_000
+    """Logs without entry and member whose identity is kept (S58)."""
+    login_memory_seconds: float = 604_800.0
+    """The last login epoch of a uid is kept this long after its last contact (S31)."""
+    max_idle_users: int = 100_000
+    """Users without a session whose last login epoch is kept; the least recently seen are forgotten first."""
+    todo_patience_seconds: float = 2.0
+    """What follows from a change in another home is done by any node after this, if the asking one has not (E2)."""
+    attempt_memory_seconds: float = 60.0
+    """Ended login ids are remembered this long (S18)."""
+    memory_margin_seconds: float = 60.0
+    """How far ahead of the clock an engine without memory starts its login epochs (S31)."""
+    max_name_length: int = 64
+    """Characters of a uid or a channel name (S45)."""
+    max_message_bytes: int = 32 * 1024
+    """Bytes of one message body (S45)."""
+    max_request_bytes: int = 64 * 1024
+    """Bytes of one request (S45)."""
+    max_frame_bytes: int = 128 * 1024
+    """Bytes of one WebSocket message afterwards, both directions (S45)."""
+    max_channels: int = 20
+    """Channels joined at a time (S45)."""
+    max_snapshot_members: int = 512
+    """Up to this many members a join lists them (S47)."""
+    max_outcomes: int = 256
+    """Outcomes of changing requests remembered for each session in each home; also its open requests (S46)."""
+    requests_per_second: int = 1_000
+    request_burst: int = 2_000
+    """Requests that may come at once above the rate (S45)."""
+    slow_reader_bytes: int = 256 * 1024
+    """Above this much outbound a transport is behind (S49), and its requests are no longer read (S51)."""
+    feed_below_bytes: int = 64 * 1024
+    """Under this much outbound a transport that is behind is fed again (S49)."""
+    feed_piece_bytes: int = 64 * 1024
+    """The size of one such piece (S49)."""
+    max_outbound_bytes: int = 1024 * 1024
+    """A transport whose outbound buffer passes this by replies alone is dropped (S51)."""
+    max_transports: int = 100_000
+    """Transports of one hub; above it a new one is closed at once."""
+    enforce_token_expiry: bool = False
+    """Whether an expired token ends a session that is up (S28)."""
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        if not self.path.startswith("/"):
+            raise ConfigError(f"path is {self.path!r}; it must begin with '/'")
+        order = self._check_order
+        order("heartbeat_interval_seconds", "silence_timeout_seconds", "a heartbeat slower than the timeout that it feeds (S15)")
+        order("heartbeat_interval_seconds", "unreachable_seconds", "a user with a working link would count as unreachable (S39)")
+        self._check_at_most("silence_timeout_seconds", "presence_grace_seconds", "a session outlives its transport (S14)")
+        self._check_at_most("unreachable_seconds", "presence_grace_seconds", "a session that is gone is offline, not unreachable")
+        order("presence_grace_seconds", "replay_seconds", "what was sent during an interruption must still be there (S23)")
+        self._check_at_most("replay_seconds", "history_seconds", "the history contains what can be replayed (S33)")
+        self._check_at_most("max_message_bytes", "max_request_bytes", "a request carries the message (S45)")
+        self._check_at_most("max_request_bytes", "max_frame_bytes", "a WebSocket message carries whole requests (S45)")
+        self._check_at_most("feed_below_bytes", "slow_reader_bytes", "a reader is fed again below the bound that it broke (S49)")
+        self._check_at_most("slow_reader_bytes", "max_outbound_bytes", "a transport is behind before it is dropped (S51)")
+        self._check_at_most("max_frame_bytes", "max_log_bytes", "a log holds at least one entry")
+        if self.max_request_bytes < self.max_message_bytes + 1024:
+            raise ConfigError(
+                f"max_request_bytes ({self.max_request_bytes}) must exceed max_message_bytes ({self.max_message_bytes}) by 1024: "
+                "a request carries the channel's name and numbers besides the body"
+            )

@@ -1,0 +1,203 @@
+"""News for the application (client) and for the server's owner (hub): frozen, self-contained values.
+
+A client event has a *home* (S52): those with a ``channel`` belong to that channel, all others to the client.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from .errors import RtmError
+from .states import ConnectionChangeReason, ConnectionState
+
+
+class LeaveCause(enum.IntEnum):
+    """Why a member left (S38). The number is the one on the wire."""
+
+    LEFT = 1
+    TIMED_OUT = 2
+    REPLACED = 3
+    KICKED = 4
+    BANNED = 5
+    LOGGED_OUT = 6
+
+
+# --- of the client
+
+
+class ConnectionStateChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The state switched (S2). ``code`` and ``message`` are the server's or the failure's, where there is one."""
+
+    state: ConnectionState
+    reason: ConnectionChangeReason
+    previous: ConnectionState
+    code: str | None = None
+    message: str | None = None
+
+
+class TokenExpired(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The token has expired while RECONNECTING; call ``renew_token``. Once per token; the state does not change (S27)."""
+
+
+class TokenWillExpire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The token expires in ``expires_in`` seconds; call ``renew_token`` (S28). Once per token."""
+
+    expires_in: float
+
+
+class ReconnectProblem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An attempt met a verdict that does not end the reconnecting (S20). Once per code and outage."""
+
+    code: str
+    message: str
+
+
+class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """``count`` older events of this home were dropped because nobody iterated it (S52). ``home`` is "" for the client."""
+
+    home: str
+    count: int
+
+
+# --- of a channel
+
+
+class ChannelMessageReceived(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A message of a channel. ``sent_at`` is the server's wall clock in Unix seconds, for display; the order is ``offset``.
+
+    ``lost_before`` counts the entries that were lost right before it (S33): 0 normally, None if their number is not known.
+    """
+
+    channel: str
+    uid: str
+    message: str | bytes
+    offset: int
+    sent_at: float
+    lost_before: int | None = 0
+
+
+class MemberJoined(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Another member joined the channel (S38)."""
+
+    channel: str
+    uid: str
+    offset: int
+
+
+class MemberLeft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Another member left the channel, and why (S38)."""
+
+    channel: str
+    uid: str
+    cause: LeaveCause
+    offset: int
+
+
+class MessagesLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """``count`` entries of the channel are gone for this reader (S33); None if their number cannot be known."""
+
+    channel: str
+    count: int | None
+
+
+class ChannelLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The channel could not be rejoined after a reconnect (S44); the connection goes on."""
+
+    channel: str
+    code: str
+    message: str
+
+
+# --- results and ends of requests: for the frontend that waits on a request id
+
+
+class SendReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The message stands in the channel's log at ``offset`` of ``epoch`` (S34). ``sent_at`` in Unix seconds of the server."""
+
+    offset: int
+    epoch: bytes
+    sent_at: float
+
+
+class JoinReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Joined: what follows ``offset`` of ``epoch`` will arrive. ``members`` is the list as of then, None above 512 (S47)."""
+
+    channel: str
+    offset: int
+    epoch: bytes
+    member_count: int
+    members: tuple[str, ...] | None
+
+
+class TokenReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The renewed token was accepted; it expires in ``expires_in`` seconds, or never (None) (S28)."""
+
+    expires_in: float | None
+
+
+RequestResult = SendReceipt | JoinReceipt | TokenReceipt | None
+
+
+class RequestCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    """The request of this id succeeded. Exactly one of this and ``RequestErred`` ends each request (S9)."""
+
+    request_id: int
+    result: RequestResult
+
+
+class RequestErred(msgspec.Struct, frozen=True, kw_only=True):
+    """The request of this id failed; ``error`` is what the call is to raise, with its cause."""
+
+    request_id: int
+    error: RtmError
+
+
+ClientEvent = ConnectionStateChanged | TokenExpired | TokenWillExpire | ReconnectProblem | EventsDropped
+ChannelEvent = ChannelMessageReceived | MemberJoined | MemberLeft | MessagesLost | ChannelLost
+Completion = RequestCompleted | RequestErred
+Event = ClientEvent | ChannelEvent | Completion
+
+
+# --- of the hub
+
+
+class LoginRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """Someone wants to log in: answer with ``Hub.accept_login`` or ``Hub.refuse_login`` and this transport id.
+
+    ``wall_clock`` is the hub's Unix time, to judge the token's times by; None if the driver has not set it.
+    The token is kept out of the text form.
+    """
+
+    transport_id: int
+    uid: str
+    token: str
+    wall_clock: float | None
+
+    def __repr__(self) -> str:
+        return f"LoginRequested(transport_id={self.transport_id}, uid={self.uid!r})"
+
+
+class RenewalRequested(msgspec.Struct, frozen=True, kw_only=True):
+    """A session brings a new token: answer with ``Hub.accept_renewal`` or ``Hub.refuse_renewal`` and this transport id (S28)."""
+
+    transport_id: int
+    uid: str
+    token: str
+    wall_clock: float | None
+
+    def __repr__(self) -> str:
+        return f"RenewalRequested(transport_id={self.transport_id}, uid={self.uid!r})"
+
+
+HubEvent = LoginRequested | RenewalRequested
+
+_CHANNEL_EVENTS = (ChannelMessageReceived, MemberJoined, MemberLeft, MessagesLost, ChannelLost)
+
+
+def home_of(event: Any) -> str:
+    """The home of a client's event: the channel's name, or "" for the client itself (S52)."""
+    channel: str = event.channel if isinstance(event, _CHANNEL_EVENTS) else ""
+    return channel

@@ -1,0 +1,150 @@
+"""A log: consecutive offsets and an epoch. The one place that numbers entries, and the one that reads them from a cursor (S33, S48)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import msgspec
+
+ENTRY_OVERHEAD_BYTES = 64
+"""What keeping an entry costs besides its bytes, for the byte bounds."""
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """Entries that were appended together: the unit of announcement and of trimming (E3)."""
+
+    epoch: bytes
+    first_offset: int
+    entries: tuple[bytes, ...]
+
+    @property
+    def last_offset(self) -> int:
+        """The offset of the last entry."""
+        return self.first_offset + len(self.entries) - 1
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a log has behind a cursor.
+
+    ``gap`` says that the cursor did not hold: then the reading starts behind ``cursor``, and ``lost`` entries are gone, or an
+    unknown number (None). ``end`` is the offset of the log's last entry.
+    """
+
+    epoch: bytes
+    cursor: int
+    gap: bool
+    lost: int | None
+    entries: tuple[bytes, ...]
+    end: int
+
+
+class _Kept:
+    """A block while it is kept."""
+
+    __slots__ = ("appended_at", "block", "size")
+
+    def __init__(self, block: Block, appended_at: float) -> None:
+        self.block = block
+        self.appended_at = appended_at
+        self.size = sum(map(len, block.entries)) + ENTRY_OVERHEAD_BYTES * len(block.entries)
+
+
+class Log:
+    """The entries of one home. Trimming takes whole blocks, and may be late, never early."""
+
+    __slots__ = ("_count", "_kept", "byte_count", "epoch", "next_offset")
+
+    def __init__(self, epoch: bytes) -> None:
+        self.epoch = epoch
+        self.next_offset = 1
+        self.byte_count = 0
+        self._count = 0
+        self._kept: deque[_Kept] = deque()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def end(self) -> int:
+        """The offset of the last entry ever appended; 0 before the first."""
+        return self.next_offset - 1
+
+    @property
+    def first_kept(self) -> int:
+        """The offset of the first entry that is still there; the next offset if none is."""
+        return self._kept[0].block.first_offset if self._kept else self.next_offset
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the oldest kept block was appended."""
+        return self._kept[0].appended_at if self._kept else None
+
+    def append(self, entries: Sequence[bytes], now: float) -> Block:
+        """Number ``entries`` and keep them."""
+        block = Block(self.epoch, self.next_offset, tuple(entries))
+        kept = _Kept(block, now)
+        self._kept.append(kept)
+        self._count += len(entries)
+        self.byte_count += kept.size
+        self.next_offset += len(entries)
+        return block
+
+    def drop_oldest(self) -> int:
+        """Drop the oldest block; returns the bytes that became free."""
+        kept = self._kept.popleft()
+        self._count -= len(kept.block.entries)
+        self.byte_count -= kept.size
+        return kept.size
+
+    def trim(self, now: float, *, replay_seconds: float, history_seconds: float, history_entries: int, max_bytes: int) -> int:
+        """Drop what need not be kept any more (S33); returns the bytes that became free."""
+        freed = 0
+        while self._kept:
+            oldest = self._kept[0]
+            over_count = self._count - len(oldest.block.entries) >= history_entries
+            if (
+                oldest.appended_at + history_seconds <= now
+                or (over_count and oldest.appended_at + replay_seconds < now)
+                or self.byte_count > max_bytes
+            ):
+                freed += self.drop_oldest()
+            else:
+                break
+        return freed
+
+    def read(self, epoch: bytes, cursor: int, max_bytes: int) -> Reading:
+        """What stands behind ``cursor``: at least one entry if there is one, then as many as ``max_bytes`` allow.
+
+        A cursor of another epoch, or beyond the end, is never an error: it is a gap of unknown size (S48).
+        """
+        gap, lost = False, None
+        if epoch != self.epoch:
+            gap, cursor = True, self.first_kept - 1
+        elif cursor > self.end or cursor < 0:
+            gap, cursor = True, self.end
+        elif cursor < self.first_kept - 1:
+            gap, lost, cursor = True, self.first_kept - 1 - cursor, self.first_kept - 1
+        entries: list[bytes] = []
+        room = max_bytes
+        for kept in self._kept_behind(cursor):
+            block = kept.block
+            for entry in block.entries[max(0, cursor + 1 - block.first_offset) :]:
+                room -= len(entry)
+                if room < 0 and entries:
+                    return self._reading(cursor, gap, lost, entries)
+                entries.append(entry)
+        return self._reading(cursor, gap, lost, entries)
+
+    def _kept_behind(self, cursor: int) -> list[_Kept]:
+        """The kept blocks that reach behind ``cursor``: from the right, because most readers are near the end."""
+        behind: list[_Kept] = []
+        for kept in reversed(self._kept):
+            if kept.block.last_offset <= cursor:
+                break
+            behind.append(kept)
+        behind.reverse()
+        return behind
+
+    def _reading(self, cursor: int, gap: bool, lost: int | None, entries: list[bytes]) -> Reading:
+        return Reading(epoch=self.epoch, cursor=cursor, gap=gap, lost=lost, entries=tuple(entries), end=self.end)

@@ -1,0 +1,417 @@
+"""The wire messages of protocol version 1: one schema, and the only place that encodes or decodes it.
+
+One WebSocket message carries an array of these (a batch); the empty array is the heartbeat and its answer. Each message is an
+array whose first element is an integer tag. Trailing fields that a reader does not know are ignored; an unknown tag of 128 or
+above is skipped and counted, an unknown tag below is a protocol error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+from .errors import RtmError
+
+SUBPROTOCOL_MSGPACK = "rtm.v1.msgpack"
+FIRST_OPTIONAL_TAG = 128
+LOGIN_BYTES = 16 * 1024
+"""What one WebSocket message may hold before the login is accepted (S45)."""
+HEARTBEAT = b"\x90"
+"""An empty array: the heartbeat and its answer."""
+
+
+class MalformedBatch(RtmError, ValueError):
+    """The peer's bytes are not a batch of this protocol. Handled inside the cores; never reaches an application."""
+
+    default_code = "protocol_error"
+
+
+# --- client to server
+
+
+class Login(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
+    """Log in, or resume: then the last three fields are set, or only ``login_epoch`` for an automatic re-login."""
+
+    uid: str
+    token: str
+    instance_id: bytes
+    login_id: bytes
+    attempt: int
+    session_id: bytes | None = None
+    login_epoch: int | None = None
+    attach: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Login(uid={self.uid!r}, attempt={self.attempt})"
+
+
+class WantedChannel(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One channel of a statement: with its cursor if it is joined, with neither if its join is unanswered (S59)."""
+
+    channel: str
+    epoch: bytes | None = None
+    cursor: int | None = None
+
+
+class Want(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    """All that the client wants, right behind ``login`` (S59)."""
+
+    channels: tuple[WantedChannel, ...]
+
+
+class Logout(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
+    """End the session (S7). Answered by ``Done``."""
+
+    number: int
+
+
+class Progress(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
+    """The welcome received last, and the lowest number still unanswered (S18, S46)."""
+
+    attach: int
+    lowest_unanswered: int
+
+
+class Hold(msgspec.Struct, array_like=True, tag=5, frozen=True, gc=False):
+    """Send nothing more of this log for now (S52)."""
+
+    log: str
+
+
+class GoOn(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
+    """Send the log from behind this cursor (S48, S52). Answered by ``Going``."""
+
+    log: str
+    epoch: bytes
+    cursor: int
+
+
+class PublishText(msgspec.Struct, array_like=True, tag=16, frozen=True, gc=False):
+    """Append a text message to the channel's log. Answered by ``Sent``."""
+
+    number: int
+    channel: str
+    text: str
+
+
+class PublishBytes(msgspec.Struct, array_like=True, tag=17, frozen=True, gc=False):
+    """The same with bytes."""
+
+    number: int
+    channel: str
+    data: bytes
+
+
+class Join(msgspec.Struct, array_like=True, tag=18, frozen=True, gc=False):
+    """Join a channel (S47). Answered by ``Joined``."""
+
+    number: int
+    channel: str
+
+
+class Leave(msgspec.Struct, array_like=True, tag=19, frozen=True, gc=False):
+    """Leave a channel. Answered by ``Done``."""
+
+    number: int
+    channel: str
+
+
+class RenewToken(msgspec.Struct, array_like=True, tag=20, frozen=True, gc=False):
+    """Bring a new token (S28). Answered by ``Renewed``."""
+
+    number: int
+    token: str
+
+    def __repr__(self) -> str:
+        return f"RenewToken(number={self.number})"
+
+
+Publish = PublishText | PublishBytes
+Request = PublishText | PublishBytes | Join | Leave | RenewToken | Logout
+ClientMessage = Login | Want | Logout | Progress | Hold | GoOn | PublishText | PublishBytes | Join | Leave | RenewToken
+
+
+# --- server to client
+
+
+class Limits(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Every limit and interval that the server applies (S15, S45). Durations in seconds."""
+
+    heartbeat_interval: float
+    silence_timeout: float
+    presence_grace: float
+    max_name_length: int
+    max_message_bytes: int
+    max_request_bytes: int
+    max_frame_bytes: int
+    max_channels: int
+    max_unanswered: int
+    requests_per_second: int
+    request_burst: int
+
+
+class Welcome(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
+    """The login is accepted. ``resumed`` is False when the session is new, whatever was quoted (S17)."""
+
+    session_id: bytes
+    login_epoch: int
+    attach: int
+    resumed: bool
+    expires_in: float | None
+    limits: Limits
+
+    def __repr__(self) -> str:
+        return f"Welcome(attach={self.attach}, resumed={self.resumed})"
+
+
+class LoginRefused(msgspec.Struct, array_like=True, tag=2, frozen=True, gc=False):
+    """The login is refused; the range of ``code`` says what to do (S41)."""
+
+    code: int
+    message: str
+    retry_after: float | None = None
+
+
+class ChannelResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What became of one wanted channel: ``code`` 0, or why it cannot be had (S44). Its log goes on behind the stated cursor."""
+
+    channel: str
+    code: int = 0
+    message: str = ""
+
+
+class Restored(msgspec.Struct, array_like=True, tag=3, frozen=True):
+    """The answer to ``Want``, in as many messages as the size of a WebSocket message needs; ``more`` follow (S59)."""
+
+    channels: tuple[ChannelResult, ...]
+    more: bool = False
+
+
+class Kicked(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
+    """The session ended at the server's wish (S30, S41). The transport is closed behind it."""
+
+    code: int
+    message: str
+
+
+class Gap(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
+    """Entries are gone: the log goes on behind ``cursor`` of ``epoch``; ``count`` were lost, None if not known (S33)."""
+
+    log: str
+    epoch: bytes
+    cursor: int
+    count: int | None
+
+
+class Going(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=False):
+    """The answer to ``GoOn``; what was asked for follows it (S48)."""
+
+    log: str
+
+
+class Done(msgspec.Struct, array_like=True, tag=16, frozen=True, gc=False):
+    """The request is carried out and has no result."""
+
+    number: int
+
+
+class Sent(msgspec.Struct, array_like=True, tag=17, frozen=True, gc=False):
+    """The message stands at ``offset`` (S34). ``sent_at`` in Unix milliseconds."""
+
+    number: int
+    epoch: bytes
+    offset: int
+    sent_at: int
+
+
+class Joined(msgspec.Struct, array_like=True, tag=18, frozen=True):
+    """Joined at ``offset`` of ``epoch``; ``members`` as of then, None if they are too many (S47)."""
+
+    number: int
+    epoch: bytes
+    offset: int
+    member_count: int
+    members: tuple[str, ...] | None
+
+
+class Renewed(msgspec.Struct, array_like=True, tag=19, frozen=True, gc=False):
+    """The new token is accepted (S28)."""
+
+    number: int
+    expires_in: float | None
+
+
+class Failed(msgspec.Struct, array_like=True, tag=20, frozen=True, gc=False):
+    """The request is refused and nothing was carried out."""
+
+    number: int
+    code: int
+    message: str
+    retry_after: float | None = None
+
+
+# --- entries of a log: neither offset nor epoch nor anything of one reader (E4)
+
+
+class TextEntry(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
+    """A text message. ``sent_at`` in Unix milliseconds of the appending node."""
+
+    uid: str
+    text: str
+    sent_at: int
+
+
+class BytesEntry(msgspec.Struct, array_like=True, tag=2, frozen=True, gc=False):
+    """A bytes message."""
+
+    uid: str
+    data: bytes
+    sent_at: int
+
+
+class JoinedEntry(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
+    """A member joined."""
+
+    uid: str
+
+
+class LeftEntry(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
+    """A member left; the numbers of ``LeaveCause``."""
+
+    uid: str
+    cause: int
+
+
+Entry = TextEntry | BytesEntry | JoinedEntry | LeftEntry
+
+
+class Entries(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """Consecutive entries of one log, the first at ``first_offset``."""
+
+    log: str
+    epoch: bytes
+    first_offset: int
+    entries: list[Entry]
+
+
+class _RawEntries(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """``Entries`` before its entries are looked at: used to encode, and to skip unknown entries one by one."""
+
+    log: str
+    epoch: bytes
+    first_offset: int
+    entries: list[msgspec.Raw]
+
+
+class UnknownEntry(msgspec.Struct, frozen=True, gc=False):
+    """An entry of a later version: it takes an offset and is passed over."""
+
+    tag: int
+
+
+ServerMessage = (
+    Welcome | LoginRefused | Restored | Kicked | Entries | Gap | Going | Done | Sent | Joined | Renewed | Failed
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_M = TypeVar("_M")
+
+_DECODE_FAULTS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+"""What msgspec raises on hostile bytes: the last two leak beside its own root (RFC-less, seen)."""
+
+encode_entry = _encoder.encode
+"""One entry to its bytes: done once, when it is appended."""
+
+
+def encode_batch(messages: Sequence[object]) -> bytes:
+    """A batch of messages to the payload of one WebSocket message."""
+    return _encoder.encode(messages)
+
+
+def encode_in_pieces(messages: Sequence[object], max_bytes: int) -> list[bytes]:
+    """Batches of at most ``max_bytes``, halving where one would be larger; a single message is never split (S45)."""
+    payload = _encoder.encode(messages)
+    if len(payload) <= max_bytes or len(messages) == 1:
+        return [payload]
+    middle = len(messages) // 2
+    return encode_in_pieces(messages[:middle], max_bytes) + encode_in_pieces(messages[middle:], max_bytes)
+
+
+def encode_block(log: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:
+    """A batch that holds one ``Entries`` message, its entries taken as they are (E4)."""
+    return _encoder.encode((_RawEntries(log, epoch, first_offset, [msgspec.Raw(entry) for entry in entries]),))
+
+
+class BatchDecoder(Generic[_M]):
+    """Decodes batches of one direction; counts the optional messages that it did not know."""
+
+    __slots__ = ("_batch", "_one", "_raw")
+
+    def __init__(self, union: object) -> None:
+        self._batch: msgspec.msgpack.Decoder[list[_M]] = msgspec.msgpack.Decoder(list[union])  # type: ignore[valid-type]
+        self._one: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(union)
+        self._raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+    def decode(self, payload: bytes) -> tuple[list[_M], int]:
+        """The messages, and how many optional ones were skipped. Raises ``MalformedBatch`` for anything else."""
+        try:
+            return self._batch.decode(payload), 0
+        except _DECODE_FAULTS:
+            return self._decode_singly(payload)
+
+    def _decode_singly(self, payload: bytes) -> tuple[list[_M], int]:
+        # One unknown tag fails a whole batch: go through it message by message, so that version 1 can grow.
+        messages: list[_M] = []
+        skipped = 0
+        try:
+            for raw in self._raw.decode(payload):
+                try:
+                    messages.append(self._one.decode(raw))
+                except _DECODE_FAULTS:
+                    tag = _tag_of(raw)
+                    if tag >= FIRST_OPTIONAL_TAG:
+                        skipped += 1
+                    elif tag == 5:
+                        messages.append(_decode_growing_entries(raw))
+                    else:
+                        raise
+        except _DECODE_FAULTS as fault:
+            raise MalformedBatch(f"not a batch of protocol version 1: {fault}") from fault
+        return messages, skipped
+
+
+_tag_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_int_decoder = msgspec.msgpack.Decoder(int)
+_raw_entries_decoder = msgspec.msgpack.Decoder(_RawEntries)
+_entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
+
+
+def _tag_of(raw: msgspec.Raw) -> int:
+    fields = _tag_decoder.decode(raw)
+    return _int_decoder.decode(fields[0]) if fields else -1
+
+
+def _decode_growing_entries(raw: msgspec.Raw) -> Entries:
+    block = _raw_entries_decoder.decode(raw)
+    entries: list[Entry | UnknownEntry] = []
+    for one in block.entries:
+        try:
+            entries.append(_entry_decoder.decode(one))
+        except _DECODE_FAULTS:
+            tag = _tag_of(one)
+            if tag < FIRST_OPTIONAL_TAG:
+                raise
+            entries.append(UnknownEntry(tag))
+    return Entries(block.log, block.epoch, block.first_offset, entries)
+
+
+def client_decoder() -> BatchDecoder[ClientMessage]:
+    """For what a client sends."""
+    return BatchDecoder(ClientMessage)
+
+
+def server_decoder() -> BatchDecoder[ServerMessage]:
+    """For what a server sends."""
+    return BatchDecoder(ServerMessage)

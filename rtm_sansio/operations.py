@@ -1,0 +1,304 @@
+"""The engine boundary: what nodes must agree on, as atomic operations, each on one home (E1).
+
+The engine is their only truth. An operation names its home; its answer is a value. What must follow in other homes comes back as
+*things to do* (E2): the asking node does them at once, any node after a while. Nodes tell durations, never times (E6).
+``docs/engine.md`` is the specification.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from .events import LeaveCause
+from .logs import Block, Reading
+
+
+class Refusal(msgspec.Struct, frozen=True, gc=False):
+    """The operation was refused and changed nothing."""
+
+    code: int
+    message: str
+    retry_after_seconds: float | None = None
+
+
+# --- things to do, and orders
+
+
+class LeaveToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An ended session is to leave a channel. Idempotent: it names the session."""
+
+    todo_id: int
+    uid: str
+    channel: str
+    session_id: bytes
+    cause: LeaveCause
+
+
+class OrderToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A node is to drop a transport of a session: every attachment up to ``attach``."""
+
+    todo_id: int
+    uid: str
+    node: str
+    session_id: bytes
+    attach: int
+    code: int
+    message: str
+
+
+ToDo = LeaveToDo | OrderToDo
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One entry of a node's log of orders (E9)."""
+
+    session_id: bytes
+    attach: int
+    code: int
+    message: str
+
+
+# --- operations on a user's home
+
+
+class AttachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A login was accepted by the authenticator: decide between a new session, a resume and a refusal (S18, S19, S26, S30, S31)."""
+
+    uid: str
+    node: str
+    instance_id: bytes
+    login_id: bytes
+    attempt: int
+    new_session_id: bytes
+    quoted_session_id: bytes | None
+    quoted_epoch: int | None
+    quoted_attach: int | None
+
+
+class Attached(msgspec.Struct, frozen=True, kw_only=True):
+    """The session that the transport now serves, and the channels of its user's home."""
+
+    session_id: bytes
+    login_epoch: int
+    attach: int
+    resumed: bool
+    channels: tuple[str, ...]
+    todos: tuple[ToDo, ...]
+
+
+class ConfirmAttach(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The client has received the welcome of this attach number: an older one is a copy of the process (S18)."""
+
+    uid: str
+    session_id: bytes
+    attach: int
+
+
+class DetachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The transport is gone; the session was last heard ``silent_seconds`` ago (S14). A later attachment makes it void."""
+
+    uid: str
+    session_id: bytes
+    attach: int
+    silent_seconds: float
+
+
+class EndSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """End a user's session: this one, or (None) whichever there is. ``spoil_epoch`` refuses its return with ``code`` (S31)."""
+
+    uid: str
+    session_id: bytes | None
+    cause: LeaveCause
+    code: int
+    message: str
+    spoil_epoch: bool
+    ban_seconds: float | None
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether there was a session to end, and what follows from it."""
+
+    ended: bool
+    todos: tuple[ToDo, ...]
+
+
+class ListChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """List a channel in the user's home before joining it, or strike it after leaving (E2)."""
+
+    uid: str
+    session_id: bytes
+    channel: str
+    listed: bool
+
+
+class StrikeToDos(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """These things are done."""
+
+    uid: str
+    todo_ids: tuple[int, ...]
+
+
+class TakeToDos(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Whatever is overdue in any user's home, found through the due-index. Answer: a tuple of things to do."""
+
+    node: str
+
+
+# --- operations on a channel's home
+
+
+class WatchChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Announce the channel's blocks to the node, or no longer. Answer: ``LogEnd`` as of the subscription (E5)."""
+
+    channel: str
+    node: str
+    on: bool
+
+
+class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a log ends."""
+
+    epoch: bytes
+    end: int
+
+
+class JoinChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Make the session a member (S47). ``number`` is None in a restored session, whose repetition is harmless (S59)."""
+
+    channel: str
+    uid: str
+    session_id: bytes
+    number: int | None
+    lowest_unanswered: int
+    joined_entry: bytes
+    replaced_entry: bytes
+
+
+class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
+    """The member's cursor starts at ``offset``; ``block`` is what the step appended, None if the session was a member already."""
+
+    epoch: bytes
+    offset: int
+    member_count: int
+    members: tuple[str, ...] | None
+    block: Block | None
+
+
+class LeaveChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late join is refused."""
+
+    channel: str
+    uid: str
+    session_id: bytes
+    number: int | None
+    lowest_unanswered: int
+    left_entry: bytes
+    ended: bool
+
+
+class ChannelLeft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """``block`` is what the step appended, None if the session was no member."""
+
+    block: Block | None
+
+
+class AppendItem(msgspec.Struct, frozen=True, gc=False):
+    """One message to append, and which request of which session it is (S46)."""
+
+    uid: str
+    session_id: bytes
+    number: int
+    lowest_unanswered: int
+    entry: bytes
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Append messages to a channel's log: one call per log and loop pass (E3)."""
+
+    channel: str
+    items: tuple[AppendItem, ...]
+
+
+class Appended(msgspec.Struct, frozen=True, kw_only=True):
+    """For each item its offset, or a code below 0 with the sign turned; ``block`` is what was new, None if nothing was."""
+
+    epoch: bytes
+    results: tuple[int, ...]
+    block: Block | None
+
+
+class ReadLog(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Read a channel's log from a cursor. Answer: ``Reading``."""
+
+    channel: str
+    epoch: bytes
+    cursor: int
+    max_bytes: int
+
+
+# --- operations on a node's home
+
+
+class PostOrder(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Append an order to a node's log of orders."""
+
+    node: str
+    order: Order
+
+
+class ReadOrders(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Orders behind ``cursor``; those up to it are done and forgotten. Answer: ``Orders``."""
+
+    node: str
+    cursor: int
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """Orders, and the cursor behind them."""
+
+    cursor: int
+    orders: tuple[Order, ...]
+
+
+UserOperation = AttachSession | ConfirmAttach | DetachSession | EndSession | ListChannel | StrikeToDos | TakeToDos
+ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ReadLog
+NodeOperation = PostOrder | ReadOrders
+Operation = UserOperation | ChannelOperation | NodeOperation
+Answer = Attached | Ended | ChannelJoined | ChannelLeft | Appended | Reading | LogEnd | Orders | tuple[ToDo, ...] | Refusal | None
+
+
+def home_of_operation(operation: Operation) -> str:
+    """The home that an operation touches: calls on one home are not in flight together (S46)."""
+    if isinstance(operation, (WatchChannel, JoinChannel, LeaveChannel, Append, ReadLog)):
+        return "c:" + operation.channel
+    if isinstance(operation, (PostOrder, ReadOrders, TakeToDos)):
+        return "n:" + operation.node
+    return "u:" + operation.uid
+
+
+# --- announcements to nodes
+
+
+class BlockAnnounced(msgspec.Struct, frozen=True, kw_only=True):
+    """A watched channel grew."""
+
+    channel: str
+    block: Block
+
+
+class OrdersWaiting(msgspec.Struct, frozen=True, gc=False):
+    """The node has orders to read."""
+
+
+class ToDosWaiting(msgspec.Struct, frozen=True, gc=False):
+    """There are overdue things to do."""
+
+
+Announcement = BlockAnnounced | OrdersWaiting | ToDosWaiting
+
+
+class EngineCall(msgspec.Struct, frozen=True, kw_only=True):
+    """Effect of a hub with an external engine: carry this out and answer with ``engine_answered`` and the id."""
+
+    call_id: int
+    operation: Operation

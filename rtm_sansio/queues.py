@@ -1,0 +1,101 @@
+"""Where events wait for an application: one queue for each home, the same in every frontend (S52).
+
+A queue that someone iterates is lossless (the core holds the log before it overflows); one that nobody iterates keeps the newest
+events and says in place of the others how many it dropped. Nothing here blocks, waits or locks: that is the frontend's part.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from .errors import InvalidState, RtmError
+from .events import ChannelMessageReceived, EventsDropped
+
+
+def event_bytes(event: Any) -> int:
+    """What an event counts against the byte bound of its queue: the characters or bytes of its message."""
+    return len(event.message) if type(event) is ChannelMessageReceived else 0
+
+
+class HomeQueue:
+    """The events of one home: a channel's, or the client's own (``home`` is "")."""
+
+    __slots__ = ("_bytes", "_dropped", "_end", "_ended", "_events", "_iterated", "_max_uniterated", "home")
+
+    def __init__(self, home: str, *, max_uniterated_events: int) -> None:
+        self.home = home
+        self._events: deque[Any] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._iterated = False
+        self._ended = False
+        self._end: RtmError | None = None
+        self._max_uniterated = max_uniterated_events
+
+    def __len__(self) -> int:
+        return len(self._events) + (self._dropped > 0)
+
+    @property
+    def iterated(self) -> bool:
+        """Whether somebody iterates it at present."""
+        return self._iterated
+
+    @property
+    def ended(self) -> bool:
+        """Whether ``end`` was called: nothing more will come."""
+        return self._ended
+
+    @property
+    def backlog(self) -> tuple[int, int]:
+        """The number of events that wait, and their bytes: what ``ClientCore.iterating`` is told at the start of an iteration."""
+        return len(self._events), self._bytes
+
+    def start_iterating(self) -> None:
+        """Somebody iterates from now on. Raises InvalidState if somebody does already."""
+        if self._iterated:
+            where = f"channel {self.home!r}" if self.home else "this client"
+            raise InvalidState(f"the events of {where} are iterated already; one iterator at a time, end the other first")
+        self._iterated = True
+
+    def stop_iterating(self) -> None:
+        """The iterator is gone: only the newest events are kept from now on."""
+        self._iterated = False
+        self._shorten()
+
+    def put(self, event: Any) -> None:
+        """An event arrives. After ``end`` it is ignored."""
+        if self._ended:
+            return
+        self._events.append(event)
+        self._bytes += event_bytes(event)
+        if not self._iterated:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        while len(self._events) > self._max_uniterated:
+            self._bytes -= event_bytes(self._events.popleft())
+            self._dropped += 1
+
+    def pop(self) -> Any | None:
+        """The next event, or None if none waits. An ``EventsDropped`` stands in place of those that were dropped."""
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            return EventsDropped(home=self.home, count=dropped)
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        self._bytes -= event_bytes(event)
+        return event
+
+    def end(self, error: RtmError | None = None) -> None:
+        """Nothing more will come: an iterator ends behind what still waits, or raises ``error`` there. The first call counts."""
+        if not self._ended:
+            self._ended = True
+            self._end = error
+
+    def check_end(self) -> bool:
+        """When ``pop`` gave None: whether the iteration is over. Raises the error that it was ended with."""
+        if self._ended and self._end is not None:
+            raise self._end
+        return self._ended

@@ -1,0 +1,322 @@
+"""A client for threads: blocking calls, iterators that wait, handlers in a thread of their own.
+
+Every method is safe from any thread (S54). A Ctrl-C ends any of them at once and takes back what was not
+finished.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl as ssl_module
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from queue import Empty
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from rtm_sansio.config import ClientConfig
+from rtm_sansio.endpoints import parse_endpoints
+from rtm_sansio.errors import ConfigError, InvalidArgument, LoginTimeout, Outcome, RequestTimeout
+from rtm_sansio.events import ChannelMessageReceived, JoinReceipt, SendReceipt, TokenReceipt
+from rtm_sansio.states import ConnectionState
+
+from ._runtime import EventIterator, Handler, Home, Runtime
+from ._threads import is_coroutine_function
+
+E = TypeVar("E")
+
+CLOSE_SECONDS = 2.0
+"""What ``close`` may take for the logout and for the last bytes together."""
+
+
+def _check_timeout(timeout: float | None) -> None:
+    if timeout is None:
+        return
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, (int, float))
+        or not math.isfinite(timeout)
+        or timeout <= 0
+    ):
+        raise InvalidArgument(
+            f"timeout is {timeout!r}; it must be a finite number of seconds above 0, or None"
+        )
+    if timeout > MAX_TIMEOUT_SECONDS:
+        raise InvalidArgument(f"timeout is {timeout!r} s; the limit is {MAX_TIMEOUT_SECONDS:g} s")
+
+
+MAX_TIMEOUT_SECONDS = 1_000_000.0
+"""The longest ``timeout=``; what the operating systems can wait for is not much more."""
+
+
+class Client:
+    """One instance of a user: it logs in, stays logged in through interruptions, and carries channels.
+
+    ``url`` is one ``ws://`` or ``wss://`` URL, or several that are tried in turn. ``ssl`` is the context for
+    ``wss://`` (default: ``ssl.create_default_context()``). Raises ConfigError for a URL that can never work.
+
+    Use it as a context manager, or call ``close``. One object lives through all reconnects; after ``logout``
+    it can log in again, after ``close`` it cannot. Its I/O thread is started by the first call that needs it.
+    """
+
+    def __init__(
+        self,
+        url: str | Sequence[str],
+        *,
+        config: ClientConfig | None = None,
+        ssl: ssl_module.SSLContext | None = None,
+    ) -> None:
+        if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):
+            raise ConfigError(f"ssl must be an ssl.SSLContext or None, not {type(ssl).__name__}")
+        endpoints = parse_endpoints(url)
+        self._runtime = Runtime(ClientConfig() if config is None else config, endpoints, ssl)
+
+    def __repr__(self) -> str:
+        return f"<rtm_sync.Client uid={self.uid!r} {self.state.value}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        runtime: Runtime | None = getattr(self, "_runtime", None)
+        if runtime is None or sys.is_finalizing() or not runtime.driver.same_process:
+            return
+        if not runtime.driver.started:
+            return
+        if not runtime.closed:
+            warnings.warn(
+                f"unclosed {self!r}; call close(), or use it in a with block",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+        runtime.driver.stop(within=0.0)
+
+    # --- getters
+
+    @property
+    def state(self) -> ConnectionState:
+        """Where the client stands at this moment. For decisions prefer the events, which say how it came to
+        that.
+        """
+        return ConnectionState.DISCONNECTED if self._runtime.driver.ended else self._runtime.core.state
+
+    @property
+    def uid(self) -> str | None:
+        """The user of the present login; None without one."""
+        return None if self._runtime.driver.ended else self._runtime.core.uid
+
+    # --- the login
+
+    def login(
+        self, uid: str, token: str | Callable[[], str] | None = None, *, timeout: float | None = None
+    ) -> None:
+        """Log in; returns when CONNECTED (S3). Reconnecting afterwards is automatic.
+
+        ``token`` is the token, or a callable that returns one; that is called in a thread of its own each
+        time a new token is needed (S27). ``timeout`` (seconds) bounds the wait beside
+        ``login_timeout_seconds`` of the config; giving up by it, or by Ctrl-C, is a logout.
+
+        Raises LoginFailed (LoginTimeout if the time was over) with the stable ``code`` of the cause,
+        InvalidState unless DISCONNECTED (S4), InvalidArgument for an impossible uid or token, ClientClosed.
+        """
+        _check_timeout(timeout)
+        if is_coroutine_function(token):
+            raise InvalidArgument("the token provider is a coroutine function; it works with rtm_async only")
+        if token is not None and not isinstance(token, str) and not callable(token):
+            raise InvalidArgument(f"token must be a str, a callable or None, not {type(token).__name__}")
+        self._runtime.request(
+            lambda now: self._runtime.login(uid, token, now),
+            timeout=timeout,
+            waits=False,
+            undo=self._runtime.undo_login,
+            too_late=lambda: LoginTimeout(f"no success within the timeout of {timeout} s given to login()"),
+        )
+
+    def logout(self, *, timeout: float | None = None) -> None:
+        """Log out: DISCONNECTED at once; returns when the server has confirmed it, or after 2 s without (S7).
+
+        Ends all iterators and all calls that wait. Never fails because the network is down; ``timeout``
+        (seconds) only shortens the wait. Raises NotLoggedIn in DISCONNECTED, ClientClosed.
+        """
+        _check_timeout(timeout)
+        try:
+            self._runtime.request(
+                lambda now: self._runtime.core.logout(now=now),
+                timeout=timeout,
+                waits=False,
+                too_late=lambda: RequestTimeout("logout", outcome=Outcome.UNKNOWN),
+            )
+        except RequestTimeout:
+            pass  # logged out all the same; only the server's confirmation is not waited for
+
+    def close(self) -> None:
+        """Log out (at most 2 s) and end: calls that wait get ClientClosed, iterators end, the I/O thread
+        ends.
+
+        May be called more than once, from any thread and from a handler. In a forked process it does nothing:
+        the connection is the parent's.
+        """
+        if not self._runtime.driver.same_process:
+            return
+        deadline = time.monotonic() + CLOSE_SECONDS
+        try:
+            try:
+                self._runtime.begin_close().wait(CLOSE_SECONDS)
+            except Empty:
+                pass  # the server does not answer; it finds out by itself (S24)
+        finally:
+            self._runtime.finish_close(within=max(0.1, deadline - time.monotonic()))
+
+    def renew_token(self, token: str, *, timeout: float | None = None) -> TokenReceipt:
+        """Replace the token (S27, S28); returns when the server has accepted it. Never drops the connection.
+
+        ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the config). Raises NotConnected
+        unless CONNECTED or RECONNECTING, InvalidArgument, a RequestFailed, ClientClosed.
+        """
+        _check_timeout(timeout)
+        too_late = None if timeout is None else self._renewal_too_late
+        result = self._runtime.request(
+            lambda now: self._runtime.core.renew_token(token, now=now), timeout=timeout, too_late=too_late
+        )
+        return cast(TokenReceipt, result)
+
+    @staticmethod
+    def _renewal_too_late() -> RequestTimeout:
+        return RequestTimeout("renew_token() was not answered within its timeout", outcome=Outcome.UNKNOWN)
+
+    def retry_now(self) -> None:
+        """Make an attempt to connect at once, for instance when the network has changed (S16).
+
+        Raises InvalidState in DISCONNECTED and ABORTED, ClientClosed.
+        """
+        self._runtime.start()
+        self._runtime.driver.call(lambda now: self._runtime.core.retry_now(now=now))
+
+    # --- channels and events
+
+    def join(self, channel: str, *, echo: bool = False, timeout: float | None = None) -> Channel:
+        """Join a channel (S47). With ``echo`` one's own messages, join and leave are delivered too (S43).
+
+        ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the config). Raises InvalidState if
+        it is joined already, InvalidArgument, NotConnected in DISCONNECTED, CONNECTING and ABORTED (S35), a
+        RequestFailed that says whether the server may have carried it out (S9), ClientClosed.
+        """
+        _check_timeout(timeout)
+        seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        receipt, home = self._runtime.request(
+            lambda now: self._runtime.core.join(
+                channel, echo=echo, timeout_seconds=_left(deadline, now), now=now
+            ),
+            timeout=seconds,
+            undo=self._runtime.undo_join,
+        )
+        return Channel(self, self._runtime, home, receipt)
+
+    def events(self) -> EventIterator[Any]:
+        """Iterates the client's own events: all that belong to no channel (S52).
+
+        Ends at ``logout`` and ``close``, raises SessionEnded when ABORTED; interruptions do not end it.
+        Raises InvalidState if another iterator is open, ClientClosed.
+        """
+        self._runtime.start()
+        return EventIterator(self._runtime, None)
+
+    def on(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
+        """Have ``handler`` called with each event of this class, of the client and of all channels; returns
+        what undoes it.
+
+        Handlers run one after the other in a thread of their own and may call the client, ``close`` included.
+        What a handler raises is logged (S53). If 10,000 calls wait the oldest are dropped, which is logged as
+        well. Raises InvalidArgument for something that cannot be called, or a coroutine function.
+        """
+        if not isinstance(event_type, type):
+            raise InvalidArgument("event_type must be a class of events, as ChannelMessageReceived")
+        if not callable(handler) or is_coroutine_function(handler):
+            raise InvalidArgument(
+                "handler must be a plain callable; coroutine functions work with rtm_async only"
+            )
+        registration = Handler(event_type, handler)
+        self._runtime.add_handler(registration)
+        return lambda: self._runtime.remove_handler(registration)
+
+
+class Channel:
+    """A joined channel; made by ``Client.join``.
+
+    Iterating it gives its messages (ChannelMessageReceived) and passes over other events; ``events`` gives
+    all. One iterator at a time. It ends at ``leave``, ``logout`` and ``close``, raises SessionEnded when the
+    client is ABORTED and ChannelUnavailable when the channel was lost; interruptions do not end it. Once
+    ended it stays so: joining again gives another object.
+    """
+
+    def __init__(self, client: Client, runtime: Runtime, home: Home, receipt: JoinReceipt) -> None:
+        """Not for applications."""
+        self._client = client  # a channel in use keeps its client alive
+        self._runtime = runtime
+        self._home = home
+        self.receipt = receipt
+        """What the server answered to the join: offset, epoch, members."""
+
+    def __repr__(self) -> str:
+        return f"<rtm_sync.Channel {self.name!r}>"
+
+    @property
+    def name(self) -> str:
+        """The name of the channel."""
+        return self._home.name
+
+    def send(self, message: str | bytes, *, timeout: float | None = None) -> SendReceipt:
+        """Send a message to the channel; returns when it stands in the channel's log, with its offset (S34).
+
+        Blocks while 256 requests are unanswered (S35), and through interruptions. ``timeout`` is in seconds
+        for all of it (default: ``request_timeout_seconds`` of the config). Raises InvalidArgument, NotJoined,
+        NotConnected, a RequestFailed that says whether the server may have carried it out (S9), ClientClosed.
+        """
+        _check_timeout(timeout)
+        runtime, home = self._runtime, self._home
+        seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+
+        def publish(now: float) -> int:
+            runtime.check_joined(home)
+            return runtime.core.publish(home.name, message, timeout_seconds=_left(deadline, now), now=now)
+
+        return cast(SendReceipt, runtime.request(publish, timeout=seconds))
+
+    def leave(self, *, timeout: float | None = None) -> None:
+        """Leave the channel: it counts at once and ends the iterator; returns when the server has confirmed
+        it (S44).
+
+        ``timeout`` is in seconds. Raises NotJoined, NotConnected, a RequestFailed, ClientClosed.
+        """
+        _check_timeout(timeout)
+        seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        self._runtime.request(
+            lambda now: self._runtime.leave(self._home, _left(deadline, now), now), timeout=seconds
+        )
+
+    def __iter__(self) -> EventIterator[ChannelMessageReceived]:
+        return EventIterator(self._runtime, self._home, ChannelMessageReceived)
+
+    def events(self) -> EventIterator[Any]:
+        """Iterates all events of the channel: messages, joins, leaves, gaps (S52). Raises InvalidState if
+        another iterator is open.
+        """
+        return EventIterator(self._runtime, self._home)
+
+
+def _left(deadline: float, now: float) -> float:
+    """The seconds until ``deadline``; never none at all, because the core refuses that: its timer is then due
+    at once.
+    """
+    return max(0.001, deadline - now)
