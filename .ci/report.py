@@ -93,9 +93,7 @@ def summary(tox_dir: Path) -> int:
         what = "the Autobahn conformance suite" if environment == "conformance" else "the tests"
         if outcome is None or not (outcome.ran or outcome.skipped):
             print(f"{environment:12} did not run")
-            missing.append(
-                f"Python {wanted} did NOT run {what} ({environment}): not found, or it failed early."
-            )
+            missing.append(f"Python {wanted} did NOT run {what} ({environment}): not found, or it failed early.")
             continue
         print(
             f"{environment:12} {outcome.python:16} {outcome.passed} passed, {outcome.failed} failed, "

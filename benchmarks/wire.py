@@ -162,9 +162,7 @@ def handshake_wsproto(rounds: int) -> None:
     for _ in range(rounds):
         server = WSConnection(ConnectionType.SERVER)
         client = WSConnection(ConnectionType.CLIENT)
-        server.receive_data(
-            client.send(Request(host="127.0.0.1:8765", target="/", subprotocols=[SUBPROTOCOL]))
-        )
+        server.receive_data(client.send(Request(host="127.0.0.1:8765", target="/", subprotocols=[SUBPROTOCOL])))
         [request] = server.events()
         assert isinstance(request, Request)
         client.receive_data(server.send(AcceptConnection(subprotocol=SUBPROTOCOL)))
@@ -227,18 +225,13 @@ def main() -> None:
     arguments = parser.parse_args()
     repeats, frames = arguments.repeats, arguments.frames
 
-    print(
-        f"{'ns, medians':<44}{'ours':>9}{'wsproto':>10}{'websockets':>12}"
-        f"{'wsproto/ours':>13}{'websockets/ours':>15}"
-    )
+    print(f"{'ns, medians':<44}{'ours':>9}{'wsproto':>10}{'websockets':>12}{'wsproto/ours':>13}{'websockets/ours':>15}")
     for role in ("server", "client"):
         for name, payload in (("128 bytes", MESSAGE), ("heartbeat", HEARTBEAT)):
             frame = encode_masked_frame(payload, MASK) if role == "server" else encode_frame(payload)
             for kind, count in (("", 1), (f", {BATCH} frames a read", BATCH)):
                 stream = frame * count
-                jobs = [
-                    receive(role, stream) for receive in (receive_ours, receive_wsproto, receive_websockets)
-                ]
+                jobs = [receive(role, stream) for receive in (receive_ours, receive_wsproto, receive_websockets)]
                 figures = measure(jobs, rounds=max(1, frames // count), repeats=repeats, per_call=count)
                 report(f"{role} receives {name}{kind}", *figures)
             jobs = [send(role, payload) for send in (send_ours, send_wsproto, send_websockets)]

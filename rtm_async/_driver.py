@@ -142,9 +142,7 @@ class Driver(Generic[_Core]):
     It must not raise. It may call the core; what comes out then follows behind.
     """
 
-    def __init__(
-        self, core: _Core, *, loop: asyncio.AbstractEventLoop, on_output: Callable[[Any], None]
-    ) -> None:
+    def __init__(self, core: _Core, *, loop: asyncio.AbstractEventLoop, on_output: Callable[[Any], None]) -> None:
         self.core = core
         self.loop = loop
         self.time = loop.time
@@ -186,7 +184,7 @@ class Driver(Generic[_Core]):
                             if link.unsent:
                                 link.watch()
                     else:
-                        effects.get(kind, on_output)(output)
+                        effects.get(kind, on_output)(output)  # pyright: ignore[reportUnknownArgumentType]
         finally:
             self._pumping = False
         self._settle()
@@ -363,9 +361,7 @@ class ConnectingDriver(Driver[ConnectingCore]):
             # By the core, which expects no answer; or by a stranger, such as the end of asyncio.run().
             self._failed(transport_id, TransportFailure("the attempt was cancelled", code="unreachable"))
             raise
-        except (
-            Exception
-        ) as error:  # OSError, TLS errors, UnicodeError of a name: whatever it is, it is the answer
+        except Exception as error:  # OSError, TLS errors, UnicodeError of a name: whatever it is, it is the answer
             self._failed(transport_id, failure_from(error))
 
     def _failed(self, transport_id: int, cause: TransportFailure) -> None:
@@ -422,9 +418,7 @@ class AcceptingDriver(Driver[AcceptingCore]):
                     await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                     continue
                 _ = self._start(self._adopt(accepted, tls))
-                if (
-                    count % ACCEPTS_PER_PASS == 0
-                ):  # accepting does not wait as long as there is something to accept
+                if count % ACCEPTS_PER_PASS == 0:  # accepting does not wait as long as there is something to accept
                     await asyncio.sleep(0)
 
     async def _adopt(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
@@ -481,9 +475,7 @@ async def connect_socket(host: str, port: int) -> socket.socket:
     for family, _, _, _, address in found:
         by_family.setdefault(family, []).append((family, address))
     # The families take turns, so that a dead IPv6 delays IPv4 only once (F-12).
-    addresses = [
-        one for turn in itertools.zip_longest(*by_family.values()) for one in turn if one is not None
-    ]
+    addresses = [one for turn in itertools.zip_longest(*by_family.values()) for one in turn if one is not None]
     return await _race(loop, addresses)
 
 

@@ -552,9 +552,7 @@ class Client:
     def _take_back_join(self, channel: Channel) -> None:
         try:
             channel._leave(timeout_seconds=None, now=self._now())
-        except (
-            RtmError
-        ) as error:  # the session is over, or there is no room: then at least nothing is kept of it
+        except RtmError as error:  # the session is over, or there is no room: then at least nothing is kept of it
             _log.info("channel %r was not left after a cancelled join(): %s", channel.name, error)
             self._end_channel(channel.name, None)
 
@@ -734,7 +732,7 @@ class Client:
         if kind is ChannelMessageReceived:
             home = self._homes.get(output.channel)
         else:
-            taker = self._takers.get(kind)
+            taker = self._takers.get(kind)  # pyright: ignore[reportUnknownArgumentType]
             if taker is not None:
                 taker(output)
                 return
@@ -742,14 +740,13 @@ class Client:
         if home is not None:
             home.put(output)
         if self._handlers:
-            for subscription in self._handlers.get(kind, ()):
+            subscriptions = self._handlers.get(kind, ())  # pyright: ignore[reportUnknownArgumentType]
+            for subscription in subscriptions:
                 self._give_to_handler(subscription, output)
         if kind is ConnectionStateChanged:
             self._state_changed(output)
         elif kind is ChannelLost:
-            self._end_channel(
-                output.channel, ChannelUnavailable(output.message or output.code, code=output.code)
-            )
+            self._end_channel(output.channel, ChannelUnavailable(output.message or output.code, code=output.code))
 
     def _completed(self, output: RequestCompleted) -> None:
         call = self._calls.pop(output.request_id, None)
@@ -800,9 +797,7 @@ class Client:
     def _begin_iterating(self, home: _Home) -> None:
         if self._homes.get(home.queue.home) is home:
             count, size = home.queue.backlog
-            self._core.iterating(
-                home.queue.home, True, backlog_events=count, backlog_bytes=size, now=self._now()
-            )
+            self._core.iterating(home.queue.home, True, backlog_events=count, backlog_bytes=size, now=self._now())
             self._pump()
 
     def _consumed(self, home: _Home, count: int, byte_count: int) -> None:
@@ -855,9 +850,7 @@ class Client:
                 self._provider_threads -= 1
                 fault = error
         else:
-            fault = TimeoutError(
-                f"{MAX_PROVIDER_THREADS} earlier calls of the token provider have not returned"
-            )
+            fault = TimeoutError(f"{MAX_PROVIDER_THREADS} earlier calls of the token provider have not returned")
         self._core.token_failed(effect.ask_id, fault, now=self._now())
 
     def _run_provider(self, provider: Callable[[], str], ask_id: int) -> None:
@@ -953,21 +946,13 @@ def _done(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
 
 
 def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and (
-        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0
-    ):
-        raise InvalidArgument(
-            f"a timeout must be a number of seconds above 0, not {timeout!r}", code="invalid_timeout"
-        )
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise InvalidArgument(f"a timeout must be a number of seconds above 0, not {timeout!r}", code="invalid_timeout")
 
 
 def _checked_provider(provider: Callable[[], str]) -> Callable[[], str]:
     if not callable(provider):
-        raise InvalidArgument(
-            f"a token must be a str or a function that returns one, not {type(provider).__name__}"
-        )
+        raise InvalidArgument(f"a token must be a str or a function that returns one, not {type(provider).__name__}")
     if inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(type(provider).__call__):
-        raise InvalidArgument(
-            "a token provider must be a plain function; it is called in a thread, and may block"
-        )
+        raise InvalidArgument("a token provider must be a plain function; it is called in a thread, and may block")
     return provider

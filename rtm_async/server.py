@@ -235,9 +235,7 @@ class Server:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as fault:
-            raise InvalidState(
-                f"{call}: no event loop runs in this thread; call it in the server's"
-            ) from fault
+            raise InvalidState(f"{call}: no event loop runs in this thread; call it in the server's") from fault
         if loop is not self._loop:
             raise InvalidState(f"{call}: this server belongs to another event loop")
         return self._loop, self._hub, self._driver
@@ -254,21 +252,15 @@ class Server:
         loop, hub = self._inside()
         hub.accept_login(transport_id, expires_at=identity.expires_at, now=loop.time())
 
-    def _refuse_login(
-        self, transport_id: int, code: int, message: str, retry_after_seconds: float | None
-    ) -> None:
+    def _refuse_login(self, transport_id: int, code: int, message: str, retry_after_seconds: float | None) -> None:
         loop, hub = self._inside()
-        hub.refuse_login(
-            transport_id, code, message, retry_after_seconds=retry_after_seconds, now=loop.time()
-        )
+        hub.refuse_login(transport_id, code, message, retry_after_seconds=retry_after_seconds, now=loop.time())
 
     def _accept_renewal(self, transport_id: int, identity: Identity) -> None:
         loop, hub = self._inside()
         hub.accept_renewal(transport_id, expires_at=identity.expires_at, now=loop.time())
 
-    def _refuse_renewal(
-        self, transport_id: int, code: int, message: str, retry_after_seconds: float | None
-    ) -> None:
+    def _refuse_renewal(self, transport_id: int, code: int, message: str, retry_after_seconds: float | None) -> None:
         loop, hub = self._inside()
         hub.refuse_renewal(transport_id, code, message, now=loop.time())
 
@@ -288,18 +280,14 @@ class Server:
             else:
                 accept(request.transport_id, identity)
         elif len(self._judging) >= MAX_JUDGED_LOGINS:
-            refuse(
-                Code.UNAVAILABLE, "too many logins are being checked; try again later", JUDGED_RETRY_SECONDS
-            )
+            refuse(Code.UNAVAILABLE, "too many logins are being checked; try again later", JUDGED_RETRY_SECONDS)
         else:
             assert self._loop is not None
             task = self._loop.create_task(self._decide_later(request, accept, refuse))
             self._judging.add(task)
             task.add_done_callback(self._judging.discard)
 
-    async def _decide_later(
-        self, request: _Request, accept: Callable[[int, Identity], None], refuse: _Refuse
-    ) -> None:
+    async def _decide_later(self, request: _Request, accept: Callable[[int, Identity], None], refuse: _Refuse) -> None:
         try:
             async with asyncio.timeout(self._config.login_deadline_seconds):
                 identity = judge(await self._ask(request))
@@ -316,12 +304,8 @@ class Server:
             answer = self._authenticate(request)
         else:
             if self._threads is None:
-                self._threads = ThreadPoolExecutor(
-                    AUTHENTICATOR_THREADS, thread_name_prefix="rtm-authenticator"
-                )
-            answer = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._authenticate, request
-            )
+                self._threads = ThreadPoolExecutor(AUTHENTICATOR_THREADS, thread_name_prefix="rtm-authenticator")
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._authenticate, request)
         return await answer if inspect.isawaitable(answer) else answer
 
     def _refused(self, request: _Request, error: Exception, refuse: _Refuse) -> None:

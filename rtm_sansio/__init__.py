@@ -1,6 +1,7 @@
 """RTM without I/O: one protocol implementation, as state machines, for every frontend.
 
-``ClientCore`` and ``Hub`` are the cores of the two roles. The states, reasons, events, errors and configs that applications meet
+``ClientCore`` and ``Hub`` are the cores of the two roles. The states, reasons, events, errors and configs that
+applications meet
 in either frontend are here too. ``rtm_sansio.testing`` is a virtual world for tests.
 """
 
@@ -73,9 +74,10 @@ from .queues import HomeQueue, event_bytes
 from .states import TRANSITIONS, ConnectionChangeReason, ConnectionState, Trigger
 
 __all__ = [
+    "CODE_RANGES",
+    "TRANSITIONS",
     "AcceptingCore",
     "AskToken",
-    "CODE_RANGES",
     "ChannelEvent",
     "ChannelLost",
     "ChannelMessageReceived",
@@ -136,7 +138,6 @@ __all__ = [
     "SendReceipt",
     "ServerConfig",
     "SessionEnded",
-    "TRANSITIONS",
     "TokenExpired",
     "TokenReceipt",
     "TokenWillExpire",

@@ -12,7 +12,9 @@ class Backoff:
 
     _LARGEST_EXPONENT = 32  # beyond any sensible cap: keeps the power from overflowing
 
-    def __init__(self, *, base_seconds: float, cap_seconds: float, grace_cap_seconds: float, rng: random.Random) -> None:
+    def __init__(
+        self, *, base_seconds: float, cap_seconds: float, grace_cap_seconds: float, rng: random.Random
+    ) -> None:
         self._base = base_seconds
         self._cap = cap_seconds
         self._grace_cap = grace_cap_seconds
@@ -20,7 +22,8 @@ class Backoff:
         self._count = 0
 
     def next_delay(self, *, in_grace: bool) -> float:
-        """Seconds before the next attempt, uniform in [0, min(cap, base * 2**n)]; the cap is lower within the grace time."""
+        """Seconds before the next attempt, uniform in [0, min(cap, base * 2**n)]; the cap is lower within the grace
+        time."""
         ceiling = min(self._cap, self._base * 2.0 ** min(self._count, self._LARGEST_EXPONENT))
         self._count += 1
         return self._rng.uniform(0.0, min(ceiling, self._grace_cap) if in_grace else ceiling)

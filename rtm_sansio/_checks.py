@@ -1,4 +1,5 @@
-"""What a name, a body and a token may be (S37, S45): one place for both roles. Each function raises InvalidArgument or ValueError."""
+"""What a name, a body and a token may be (S37, S45): one place for both roles. Each function raises InvalidArgument
+or ValueError."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ def body_size(message: str | bytes) -> int:
         return len(message.encode())
     except UnicodeEncodeError as fault:
         raise InvalidArgument(
-            f"the message cannot be encoded as UTF-8 ({fault.reason} at {fault.start}); send bytes instead", code="invalid_message"
+            f"the message cannot be encoded as UTF-8 ({fault.reason} at {fault.start}); send bytes instead",
+            code="invalid_message",
         ) from fault
 
 
@@ -61,4 +63,6 @@ def check_token(token: str) -> None:
 def check_timeout(timeout_seconds: float) -> None:
     """Raise unless it is a duration above 0."""
     if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, (int, float)) or not timeout_seconds > 0:
-        raise InvalidArgument(f"a timeout must be a number of seconds above 0, not {timeout_seconds!r}", code="invalid_timeout")
+        raise InvalidArgument(
+            f"a timeout must be a number of seconds above 0, not {timeout_seconds!r}", code="invalid_timeout"
+        )

@@ -50,9 +50,7 @@ _TRANSLATE_FROM_BYTES: Final = 512
 _from_bytes: Final = int.from_bytes
 # A key times the n-th of these is the key n times over. One more than the longest payload has words, for
 # its key.
-_REPEATS: Final = tuple(
-    int.from_bytes(b"\0\0\0\1" * words, "big") for words in range(_TRANSLATE_FROM_BYTES // 4 + 2)
-)
+_REPEATS: Final = tuple(int.from_bytes(b"\0\0\0\1" * words, "big") for words in range(_TRANSLATE_FROM_BYTES // 4 + 2))
 _XOR_TABLES: Final[list[bytes]] = []
 
 
@@ -79,9 +77,7 @@ def encode_masked_frame(payload: bytes, mask: int, *, opcode: int = BINARY, fin:
         if length <= _MAX_SHORT_LENGTH:
             frame = _from_bytes(_pack_masked_short(first, MASKED | length, mask) + payload, "big")
             return (frame ^ key).to_bytes(length + 6, "big")
-        frame = _from_bytes(
-            _pack_masked_two_byte(first, MASKED | _TWO_BYTE_LENGTH, length, mask) + payload, "big"
-        )
+        frame = _from_bytes(_pack_masked_two_byte(first, MASKED | _TWO_BYTE_LENGTH, length, mask) + payload, "big")
         return (frame ^ key).to_bytes(length + 8, "big")
     mask_bytes = mask.to_bytes(4, "big")
     if length <= _MAX_TWO_BYTE_LENGTH:

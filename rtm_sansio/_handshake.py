@@ -198,9 +198,7 @@ class ServerHandshake:
         """The accept token and the subprotocol for a request that passes section 4.2.1; raises a refusal."""
         headers = _group_headers(request.headers)
         if _path_of(request.target) != self._path:
-            raise _Refusal(
-                "not_found", "there is no WebSocket endpoint at this path", http.HTTPStatus.NOT_FOUND
-            )
+            raise _Refusal("not_found", "there is no WebSocket endpoint at this path", http.HTTPStatus.NOT_FOUND)
         if request.method != b"GET":
             raise _Refusal(
                 "method_not_allowed",
@@ -208,9 +206,7 @@ class ServerHandshake:
                 http.HTTPStatus.METHOD_NOT_ALLOWED,
                 [("Allow", "GET")],
             )
-        if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(
-            headers, b"connection"
-        ):
+        if b"websocket" not in _tokens(headers, b"upgrade") or b"upgrade" not in _tokens(headers, b"connection"):
             raise _Refusal(
                 "upgrade_required",
                 "a WebSocket endpoint: the request must carry Upgrade: websocket and Connection: Upgrade",
@@ -342,9 +338,7 @@ class ClientHandshake:
         except Exception:
             # As in ServerHandshake.receive: hostile headers raise more than is documented.
             return Verdict(
-                event=HandshakeFailed(
-                    code="not_http", reason="the server's answer is not a valid HTTP/1.1 response"
-                )
+                event=HandshakeFailed(code="not_http", reason="the server's answer is not a valid HTTP/1.1 response")
             )
 
     def receive_eof(self) -> Verdict:
@@ -360,20 +354,14 @@ class ClientHandshake:
     def _judge(self, response: h11.InformationalResponse) -> str | None:
         """The subprotocol of an answer that passes section 4.1; raises a refusal."""
         if response.status_code != 101:
-            raise _Refusal(
-                "bad_upgrade", f"the server answered with an interim status {response.status_code}"
-            )
+            raise _Refusal("bad_upgrade", f"the server answered with an interim status {response.status_code}")
         headers = _group_headers(response.headers)
         if response.http_version != b"1.1":
             raise _Refusal("bad_upgrade", "the server's 101 is not HTTP/1.1")
-        if _tokens(headers, b"upgrade") != [b"websocket"] or b"upgrade" not in _tokens(
-            headers, b"connection"
-        ):
+        if _tokens(headers, b"upgrade") != [b"websocket"] or b"upgrade" not in _tokens(headers, b"connection"):
             raise _Refusal("bad_upgrade", "the server's 101 lacks Upgrade: websocket or Connection: Upgrade")
         if headers.get(b"sec-websocket-accept") != [self._accept_token]:
-            raise _Refusal(
-                "bad_accept", "the server's Sec-WebSocket-Accept does not fit the key that was sent"
-            )
+            raise _Refusal("bad_accept", "the server's Sec-WebSocket-Accept does not fit the key that was sent")
         if any(value.strip() for value in headers.get(b"sec-websocket-extensions", ())):
             raise _Refusal("bad_extension", "the server chose an extension, and none was offered")
         return self._judge_subprotocol(headers.get(b"sec-websocket-protocol", []))

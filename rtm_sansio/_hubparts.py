@@ -76,7 +76,8 @@ class ServerLink:
 
 
 class Position:
-    """Where a reader that is not live stands in a log (S49). A new object for each new position: an answer to an older one is void."""
+    """Where a reader that is not live stands in a log (S49). A new object for each new position: an answer to an
+    older one is void."""
 
     __slots__ = ("cursor", "epoch", "reading")
 

@@ -1,4 +1,5 @@
-"""The client's side of one transport: opening handshake, login, heartbeats, batches. It lives as long as the transport."""
+"""The client's side of one transport: opening handshake, login, heartbeats, batches. It lives as long as the
+transport."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from ._liveness import Liveness
 from ._wire import ClientWire
 from .effects import Endpoint
 from .messages import HEARTBEAT, SUBPROTOCOL_MSGPACK, ClientMessage, encode_in_pieces
+
 
 class LinkPhase(enum.Enum):
     """How far a transport has come; each phase has a deadline in the core."""
@@ -23,9 +25,21 @@ class LinkPhase(enum.Enum):
 class ClientLink:
     """One transport, from the wish to open it to its end."""
 
-    __slots__ = ("_outbox", "attempt", "endpoint", "liveness", "phase", "token_serial", "transport_id", "up_since", "wire")
+    __slots__ = (
+        "_outbox",
+        "attempt",
+        "endpoint",
+        "liveness",
+        "phase",
+        "token_serial",
+        "transport_id",
+        "up_since",
+        "wire",
+    )
 
-    def __init__(self, transport_id: int, endpoint: Endpoint, attempt: int, *, max_bytes: int, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, transport_id: int, endpoint: Endpoint, attempt: int, *, max_bytes: int, entropy: Callable[[int], bytes]
+    ) -> None:
         self.transport_id = transport_id
         self.endpoint = endpoint
         self.attempt = attempt

@@ -91,8 +91,10 @@ class Liveness:
             return LinkHealth.DEAD
         silence = self._silence_deadline()
         if silence is not None and silence <= now:
-            # A check that comes this late means that the process itself stood still: the heartbeat that seems unanswered may never
-            # have left, or its answer not have been read. One more heartbeat decides, once for each silence (S11, F-24).
+            # A check that comes this late means that the process itself stood still: the heartbeat that seems
+            # unanswered may never
+            # have left, or its answer not have been read. One more heartbeat decides, once for each silence (S11,
+            # F-24).
             if self._excused or now - silence <= self._answer:
                 return LinkHealth.DEAD
             self._excused = True

@@ -257,9 +257,7 @@ class Wire(abc.ABC):
             InvalidArgument: The code may not be sent (section 7.4).
         """
         if not is_sendable_close_code(code) and code != NO_CLOSE_CODE:
-            raise InvalidArgument(
-                f"close code {code} may not be sent; use 1000 to 4999 but 1004, 1006 and 1015"
-            )
+            raise InvalidArgument(f"close code {code} may not be sent; use 1000 to 4999 but 1004, 1006 and 1015")
         if self._state is _OPENING:
             self._end()
         elif self._state is _OPEN:
@@ -395,9 +393,7 @@ class Wire(abc.ABC):
         if first & _CONTROL_BIT:
             if self._control_run > MAX_CONTROL_FRAMES_BETWEEN_MESSAGES:
                 limit = MAX_CONTROL_FRAMES_BETWEEN_MESSAGES
-                self._fail(
-                    POLICY_VIOLATION, f"more than {limit} control frames without a message between", events
-                )
+                self._fail(POLICY_VIOLATION, f"more than {limit} control frames without a message between", events)
                 return
         else:
             rare.byte_count += length
@@ -433,9 +429,7 @@ class Wire(abc.ABC):
             elif isinstance(event, (TextMessage, BytesMessage)):
                 self._take_fragment(rare, event, events)
 
-    def _take_fragment(
-        self, rare: _RareFrames, event: TextMessage | BytesMessage, events: list[WireEvent]
-    ) -> None:
+    def _take_fragment(self, rare: _RareFrames, event: TextMessage | BytesMessage, events: list[WireEvent]) -> None:
         if isinstance(event, TextMessage):
             # Empty pieces would take memory that the limit on bytes does not see.
             if event.data:

@@ -46,12 +46,8 @@ _MAX_UNIX_SECONDS: Final = 2.0**53
 """Above it a float no longer counts whole seconds; the comparison also keeps infinities and NaN out."""
 _INSTALL: Final = "run: pip install 'rtm-sansio[server]'"
 
-_BAD_TOKEN: Final = (
-    "the token is malformed, or was not signed with a key and an algorithm that this server accepts"
-)
-_OTHER_UID: Final = (
-    "the token was not issued for this uid; log in with the uid that it names, or ask for another token"
-)
+_BAD_TOKEN: Final = "the token is malformed, or was not signed with a key and an algorithm that this server accepts"
+_OTHER_UID: Final = "the token was not issued for this uid; log in with the uid that it names, or ask for another token"
 _TIMELESS: Final = "the token must state its end as a number of seconds in the claim 'exp'"
 _BAD_TIMES: Final = "the times in the token ('nbf', 'iat') must be numbers of seconds"
 _EXPIRED: Final = "the token has expired; log in with a new one"
@@ -78,16 +74,10 @@ class LoginDenied(RtmError):
 
     default_code = "bad_token"
 
-    def __init__(
-        self, message: str, code: int = Code.BAD_TOKEN, retry_after_seconds: float | None = None
-    ) -> None:
+    def __init__(self, message: str, code: int = Code.BAD_TOKEN, retry_after_seconds: float | None = None) -> None:
         if code_kind(code) not in (CodeKind.TERMINAL, CodeKind.VERDICT, CodeKind.RETRY):
-            raise InvalidArgument(
-                f"code {code} cannot refuse a login; take one of 4000 to 4299, as Code.BAD_TOKEN"
-            )
-        if retry_after_seconds is not None and not (
-            _is_time(retry_after_seconds) and retry_after_seconds >= 0
-        ):
+            raise InvalidArgument(f"code {code} cannot refuse a login; take one of 4000 to 4299, as Code.BAD_TOKEN")
+        if retry_after_seconds is not None and not (_is_time(retry_after_seconds) and retry_after_seconds >= 0):
             raise InvalidArgument("retry_after_seconds must be a finite number of at least 0, or None")
         super().__init__(message, code=code_name(code))
         self.refusal_code = int(code)
@@ -188,9 +178,7 @@ class JwtAuthenticator:
         keys = cast("Mapping[object, SigningKey]", key)
         names = [key_id for key_id in keys if isinstance(key_id, str) and key_id]
         if not names or len(names) < len(keys):
-            raise ConfigError(
-                "a mapping of keys must have at least one, by the ids that stand in the tokens' 'kid'"
-            )
+            raise ConfigError("a mapping of keys must have at least one, by the ids that stand in the tokens' 'kid'")
         self._keys = {key_id: self._prepare(keys[key_id]) for key_id in names}
 
     def __call__(self, login: LoginRequested | RenewalRequested) -> Identity:
@@ -234,9 +222,7 @@ class JwtAuthenticator:
                 prepared = candidate.public_key() if hasattr(candidate, "public_key") else candidate
                 fitting.append(algorithm)
         if not fitting:
-            raise ConfigError(
-                f"the key does not fit {_either(self._algorithms)}: {_expected_key(self._algorithms)}"
-            )
+            raise ConfigError(f"the key does not fit {_either(self._algorithms)}: {_expected_key(self._algorithms)}")
         return prepared, fitting
 
     def _verified_claims(self, token: str) -> dict[str, Any] | None:
@@ -300,9 +286,7 @@ def issue_token(
         "exp": math.ceil(wall_clock + lifetime_seconds),
     }
     headers = {} if key_id is None else {"kid": key_id}
-    token: str = signatures.encode(
-        msgspec.json.encode(claims), prepared, algorithm=algorithm, headers=headers
-    )
+    token: str = signatures.encode(msgspec.json.encode(claims), prepared, algorithm=algorithm, headers=headers)
     return token
 
 
@@ -326,13 +310,11 @@ def _check_algorithms(algorithms: Collection[str]) -> list[str]:
     for name in names:
         if isinstance(name, str) and name.lower() == "none":
             raise ConfigError(
-                "the algorithm 'none' accepts tokens that anybody can write; use allow_any_uid for "
-                "development"
+                "the algorithm 'none' accepts tokens that anybody can write; use allow_any_uid for development"
             )
         if name not in _MIN_HMAC_BYTES and name not in _ASYMMETRIC:
             raise ConfigError(
-                f"the algorithm {name!r} is not known; known are "
-                f"{', '.join((*_MIN_HMAC_BYTES, *_ASYMMETRIC))}"
+                f"the algorithm {name!r} is not known; known are {', '.join((*_MIN_HMAC_BYTES, *_ASYMMETRIC))}"
             )
     if len({name in _MIN_HMAC_BYTES for name in names}) > 1:
         raise ConfigError(

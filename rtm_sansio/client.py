@@ -1,6 +1,7 @@
 """``ClientCore``: a client's session over any number of transports, as a pure state machine.
 
-It decides when a transport is opened, to which endpoint, and when it is given up; it keeps the state, the timers, the open requests
+It decides when a transport is opened, to which endpoint, and when it is given up; it keeps the state, the timers, the
+open requests
 and a cursor for each channel. A driver does what the effects say and reports what happened, with its clock's ``now``.
 """
 
@@ -133,7 +134,9 @@ class _Session:
         self.login_epoch = welcome.login_epoch
         self.attach = welcome.attach
         self.limits: Limits = welcome.limits
-        self.bucket = TokenBucket(rate_per_second=self.limits.requests_per_second, burst=self.limits.request_burst, now=now)
+        self.bucket = TokenBucket(
+            rate_per_second=self.limits.requests_per_second, burst=self.limits.request_burst, now=now
+        )
 
 
 class _LoginCall:
@@ -152,9 +155,10 @@ class _LoginCall:
 class ClientCore:
     """One instance of a user: logs in, stays, comes back.
 
-    Four families of methods. *Getters*: ``state``, ``uid``, ``next_deadline``, ``next_timer``. *Commands* of the application return a
-    request id, whose end comes out as ``RequestCompleted`` or ``RequestErred``, or raise an ``RtmError`` and change nothing. *Reports*
-    of the driver never raise because of the peer, nor for an id that is stale, unknown or repeated. ``take_outputs`` is to be called
+    Four families of methods. *Getters*: ``state``, ``uid``, ``next_deadline``, ``next_timer``. *Commands* of the
+    application return a request id, whose end comes out as ``RequestCompleted`` or ``RequestErred``, or raise an
+    ``RtmError`` and change nothing. *Reports* of the driver never raise because of the peer, nor for an id that is
+    stale, unknown or repeated. ``take_outputs`` is to be called
     after each of the two until it is empty.
     """
 
@@ -260,15 +264,21 @@ class ClientCore:
     # ----------------------------------------------------------------------------------------------- commands
 
     def login(self, uid: str, token: str | None, *, token_provider: bool = False, now: float) -> int:
-        """Log in (S3-S6); completes with None when CONNECTED is entered, or fails with a LoginFailed when DISCONNECTED is.
+        """Log in (S3-S6); completes with None when CONNECTED is entered, or fails with a LoginFailed when
+        DISCONNECTED is.
 
-        With ``token_provider`` the token may be None: it is asked for with ``AskToken`` whenever a new one is needed (S27).
+        With ``token_provider`` the token may be None: it is asked for with ``AskToken`` whenever a new one is needed
+        (S27).
         Raises InvalidState unless DISCONNECTED (S4), InvalidArgument for an impossible uid or token.
         """
         if self.state is not ConnectionState.DISCONNECTED:
             raise InvalidState(
                 f"login() in state {self.state.value}: one login at a time; "
-                + ("call logout() first, then login()" if self.state is ConnectionState.ABORTED else "call logout() first"),
+                + (
+                    "call logout() first, then login()"
+                    if self.state is ConnectionState.ABORTED
+                    else "call logout() first"
+                ),
             )
         check_name(uid, "uid", _DEFAULT_NAME_LENGTH)
         if token is not None:
@@ -290,7 +300,8 @@ class ClientCore:
         return self._login.request_id
 
     def logout(self, *, now: float) -> int:
-        """Log out (S7): DISCONNECTED at once; completes when the server confirmed, or after the logout timeout at the latest.
+        """Log out (S7): DISCONNECTED at once; completes when the server confirmed, or after the logout timeout at the
+        latest.
 
         Raises NotLoggedIn in DISCONNECTED. Never fails because the network is down.
         """
@@ -322,7 +333,8 @@ class ClientCore:
         return request_id
 
     def renew_token(self, token: str, *, now: float) -> int:
-        """Replace the token; completes with a TokenReceipt when the server accepted it (S27, S28). Without a link it makes an attempt.
+        """Replace the token; completes with a TokenReceipt when the server accepted it (S27, S28). Without a link it
+        makes an attempt.
 
         Raises NotConnected unless CONNECTED or RECONNECTING, InvalidArgument for an impossible token.
         """
@@ -340,7 +352,8 @@ class ClientCore:
         return number
 
     def retry_now(self, *, now: float) -> None:
-        """Make an attempt at once (S16), for instance when the network has changed (F-20); with a link, send a heartbeat.
+        """Make an attempt at once (S16), for instance when the network has changed (F-20); with a link, send a
+        heartbeat.
 
         Raises InvalidState in DISCONNECTED and ABORTED.
         """
@@ -364,9 +377,14 @@ class ClientCore:
         limits = self._limits()
         check_name(channel, "channel", limits.max_name_length)
         if channel in self._readers or channel in self._joining:
-            raise InvalidState(f"the channel {channel!r} is joined already; use the Channel you have", code="already_joined")
+            raise InvalidState(
+                f"the channel {channel!r} is joined already; use the Channel you have", code="already_joined"
+            )
         if len(self._readers) + len(self._joining) >= limits.max_channels:
-            raise InvalidArgument(f"{limits.max_channels} channels are joined, which is the limit; leave one first", code="too_many_channels")
+            raise InvalidArgument(
+                f"{limits.max_channels} channels are joined, which is the limit; leave one first",
+                code="too_many_channels",
+            )
         self._check_call(timeout_seconds)
         self._advance(now)
         number = self._next_request_id()
@@ -374,7 +392,8 @@ class ClientCore:
         return self._open_request(Join(number, channel), timeout_seconds)
 
     def leave(self, channel: str, *, timeout_seconds: float | None = None, now: float) -> int:
-        """Leave a channel; it counts at once. Without a link it completes at once, and the reconnect never undoes it (S44).
+        """Leave a channel; it counts at once. Without a link it completes at once, and the reconnect never undoes it
+        (S44).
 
         Raises NotJoined, NotConnected, RequestsFull.
         """
@@ -407,7 +426,8 @@ class ClientCore:
         return self._open_request(PublishBytes(number, channel, message), timeout_seconds)
 
     def cancel(self, request_id: int, *, now: float) -> None:
-        """Nobody waits for this request any more: no end of it comes out. Cancelling a login is a logout (S3). Never raises."""
+        """Nobody waits for this request any more: no end of it comes out. Cancelling a login is a logout (S3). Never
+        raises."""
         self._advance(now)
         if self._login is not None and self._login.pending and self._login.request_id == request_id:
             self._login.pending = False
@@ -425,7 +445,8 @@ class ClientCore:
             self._follow(reader, reader.iterating(on, backlog_events, backlog_bytes))
 
     def consumed(self, home: str, count: int, byte_count: int, *, now: float) -> None:
-        """The app took ``count`` events with ``byte_count`` message bytes out of the queue of an iterated home (S52)."""
+        """The app took ``count`` events with ``byte_count`` message bytes out of the queue of an iterated home
+        (S52)."""
         self._advance(now)
         reader = self._readers.get(home)
         if reader is not None:
@@ -508,14 +529,19 @@ class ClientCore:
         for event in link.wire.receive_eof():
             if type(event) is Rejected:  # an answer whose body never ended
                 cause, retry_after = _rejection(event), _retry_after(event)
-        self._link_ended(cause or TransportFailure("the server closed the connection", code="connection_lost"), retry_after=retry_after)
+        self._link_ended(
+            cause or TransportFailure("the server closed the connection", code="connection_lost"),
+            retry_after=retry_after,
+        )
 
     def unsent(self, transport_id: int, byte_count: int, *, now: float) -> None:
-        """What the socket has not taken. A client needs no more of it than the time: its requests are bounded by number."""
+        """What the socket has not taken. A client needs no more of it than the time: its requests are bounded by
+        number."""
         self._advance(now)
 
     def handle_timeout(self, *, now: float) -> None:
-        """Time has passed: fire what is due. Early, late and repeated calls do no harm; all that arrived is to be reported before."""
+        """Time has passed: fire what is due. Early, late and repeated calls do no harm; all that arrived is to be
+        reported before."""
         self._advance(now)
         while (name := self._timers.pop_due(self._now)) is not None:
             self._on_timer[name]()
@@ -538,7 +564,9 @@ class ClientCore:
 
     def _switch(self, trigger: Trigger, code: str | None = None, message: str | None = None) -> None:
         previous, state, reason = self._machine.fire(trigger)
-        self._outputs.append(ConnectionStateChanged(state=state, reason=reason, previous=previous, code=code, message=message))
+        self._outputs.append(
+            ConnectionStateChanged(state=state, reason=reason, previous=previous, code=code, message=message)
+        )
 
     def _complete(self, request_id: int, result: RequestResult) -> None:
         self._outputs.append(RequestCompleted(request_id=request_id, result=result))
@@ -601,14 +629,17 @@ class ClientCore:
         phase = self._link.phase
         self._drop_link("abort")
         self._link_ended(
-            TransportFailure(f"no welcome within {self._config.attempt_timeout_seconds} s: {phase.value}", code="attempt_timeout")
+            TransportFailure(
+                f"no welcome within {self._config.attempt_timeout_seconds} s: {phase.value}", code="attempt_timeout"
+            )
         )
 
     def _on_restore_timeout(self) -> None:
         self._drop_link("abort")
         self._link_ended(
             TransportFailure(
-                f"the session was not restored within {self._config.restore_timeout_seconds} s of the welcome", code="restore_timeout"
+                f"the session was not restored within {self._config.restore_timeout_seconds} s of the welcome",
+                code="restore_timeout",
             )
         )
 
@@ -636,7 +667,9 @@ class ClientCore:
         self._results.clear()
         if link.up_since is not None and self._now - link.up_since >= self._config.stable_after_seconds:
             self._backoff.reset()
-        self._attempt_failed(cause, verdict=_is_verdict(cause.code) if verdict is None else verdict, retry_after=retry_after)
+        self._attempt_failed(
+            cause, verdict=_is_verdict(cause.code) if verdict is None else verdict, retry_after=retry_after
+        )
 
     def _attempt_failed(self, cause: RtmError, *, verdict: bool, retry_after: float | None = None) -> None:
         state = self.state
@@ -689,7 +722,9 @@ class ClientCore:
     def _login_refused(self, cause: RtmError) -> None:
         """A verdict while CONNECTING: DISCONNECTED, with the cause (S6)."""
         assert self._login is not None
-        error = LoginFailed(f"the login of {self._uid!r} failed: {cause}", code=cause.code, attempts=self._login.attempts)
+        error = LoginFailed(
+            f"the login of {self._uid!r} failed: {cause}", code=cause.code, attempts=self._login.attempts
+        )
         error.__cause__ = cause
         self._reset_session_state()
         self._switch(Trigger.LOGIN_REFUSED, cause.code, str(cause))
@@ -704,7 +739,8 @@ class ClientCore:
         cause = login.last_cause
         error = LoginTimeout(
             f"no login of {self._uid!r} within {self._config.login_timeout_seconds} s ({login.attempts} attempts; "
-            f"{'the server did not answer' if cause is None else f'last: {cause}'}); check the URL and that the server runs",
+            f"{'the server did not answer' if cause is None else f'last: {cause}'}); "
+            "check the URL and that the server runs",
             attempts=login.attempts,
             last_cause=None if cause is None else cause.code,
         )
@@ -714,7 +750,8 @@ class ClientCore:
         self._fail_login(error)
 
     def _on_opened(self, link: ClientLink) -> None:
-        """The WebSocket is open: log in, with all that is wanted right behind (S59). The token is read at this moment (F-53)."""
+        """The WebSocket is open: log in, with all that is wanted right behind (S59). The token is read at this moment
+        (F-53)."""
         login, session = self._login, self._session
         assert login is not None
         link.phase = LinkPhase.LOGIN
@@ -758,7 +795,9 @@ class ClientCore:
         name = code_name(code)
         cause = RtmError(message or name, code=name)
         connecting = self.state is ConnectionState.CONNECTING
-        token_over = code == Code.TOKEN_EXPIRED or (code == Code.TOKEN_EXPIRY_ENFORCED and self.state is ConnectionState.RECONNECTING)
+        token_over = code == Code.TOKEN_EXPIRED or (
+            code == Code.TOKEN_EXPIRY_ENFORCED and self.state is ConnectionState.RECONNECTING
+        )
         if kind is CodeKind.TERMINAL and not connecting and not token_over:
             self._abort(_KICK_TRIGGERS.get(code, Trigger.ENDED_BY_SERVER), name, message)  # type: ignore[call-overload]
             return
@@ -769,7 +808,11 @@ class ClientCore:
             return
         if token_over and not connecting:
             self._token.refused_as_expired()
-            self._link_ended(cause, verdict=not self._token.from_provider, retry_after=0.0 if self._token.from_provider else retry_after)
+            self._link_ended(
+                cause,
+                verdict=not self._token.from_provider,
+                retry_after=0.0 if self._token.from_provider else retry_after,
+            )
             self._tell_token_expired()
             return
         self._link_ended(cause, verdict=verdict, retry_after=retry_after)
@@ -803,7 +846,9 @@ class ClientCore:
                 self._switch(Trigger.INTERRUPTED, "session_gone", "the server no longer has the session")
                 self._entered_reconnecting()
             self._session_gone()
-        self._to_transmit = deque(request.number for request in self._requests if not isinstance(request.message, Leave))
+        self._to_transmit = deque(
+            request.number for request in self._requests if not isinstance(request.message, Leave)
+        )
         if self._late_want is not None:
             link.post(self._late_want)
             self._late_want = None
@@ -816,7 +861,9 @@ class ClientCore:
         # The server's figures win (S15): what we send is never slower than a third of its patience.
         return Liveness(
             interval_seconds=limits.heartbeat_interval,
-            max_quiet_seconds=min(self._config.max_quiet_seconds, max(limits.silence_timeout / 3, limits.heartbeat_interval)),
+            max_quiet_seconds=min(
+                self._config.max_quiet_seconds, max(limits.silence_timeout / 3, limits.heartbeat_interval)
+            ),
             answer_seconds=self._config.heartbeat_answer_seconds,
             grace_seconds=self._config.interruption_grace_seconds,
             limit_seconds=self._config.heartbeat_limit_seconds,
@@ -835,7 +882,8 @@ class ClientCore:
                 self._err(
                     request.number,
                     RequestAbandoned(
-                        "the session could not be resumed before the answer came; the message may or may not have been sent",
+                        "the session could not be resumed before the answer came; "
+                        "the message may or may not have been sent",
                         code="session_lost",
                         outcome=Outcome.UNKNOWN,
                     ),
@@ -867,7 +915,8 @@ class ClientCore:
         self._transmit_requests()
 
     def _answer_leaves(self) -> None:
-        """The statement left the channels that it did not name (S59); a leave whose channel it named is still to be asked for."""
+        """The statement left the channels that it did not name (S59); a leave whose channel it named is still to be
+        asked for."""
         for request in self._requests:
             if isinstance(request.message, Leave) and not self._link_has_sent(request):
                 if request.message.channel in self._named:
@@ -899,7 +948,8 @@ class ClientCore:
         self._fail_requests(code, f"the server ended the session: {message or code}")
 
     def _reset_session_state(self) -> None:
-        """Nothing is waited for any more; the session's channels are gone. The open requests are the caller's to end."""
+        """Nothing is waited for any more; the session's channels are gone. The open requests are the caller's to
+        end."""
         self._timers.clear_all()
         self._stop_asking()
         self._readers.clear()
@@ -986,7 +1036,9 @@ class ClientCore:
                 self._refused(link, event.code, event.reason, None)
             else:
                 code = "connection_lost" if event.by_peer else "protocol_error"
-                self._link_ended(TransportFailure(f"the connection was closed with code {event.code}: {event.reason}", code=code))
+                self._link_ended(
+                    TransportFailure(f"the connection was closed with code {event.code}: {event.reason}", code=code)
+                )
         else:  # a text message: this subprotocol has none
             self._violation(link, "a text message in a binary subprotocol", close_code=1003)
 
@@ -1268,7 +1320,9 @@ class ClientCore:
         self._timers.clear(ClientTimer.TOKEN_PROVIDER)
 
     def _on_provider_timeout(self) -> None:
-        self._provider_failed(f"the token provider took longer than {self._config.token_provider_timeout_seconds} s", None)
+        self._provider_failed(
+            f"the token provider took longer than {self._config.token_provider_timeout_seconds} s", None
+        )
 
     def _provider_failed(self, why: str, cause: BaseException | None) -> None:
         renewing = self._asking_to_renew
@@ -1324,5 +1378,7 @@ def _sensible(limits: Limits) -> bool:
 
 def _abandoned(request: OpenRequest, code: str, why: str) -> RequestFailed:
     if request.transmitted:
-        return RequestAbandoned(f"{why}; the server may have carried the request out", code=code, outcome=Outcome.UNKNOWN)
+        return RequestAbandoned(
+            f"{why}; the server may have carried the request out", code=code, outcome=Outcome.UNKNOWN
+        )
     return RequestAbandoned(f"{why}; the request was not sent", code=code, outcome=Outcome.NOT_SENT)

@@ -1,4 +1,5 @@
-"""Stable codes: what the server says, and the ranges that tell a client what to do with a code it does not know (S41)."""
+"""Stable codes: what the server says, and the ranges that tell a client what to do with a code it does not know
+(S41)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ class CodeKind(enum.Enum):
     TERMINAL = "terminal"
     """The session is over for good: ABORTED; a login that is under way fails."""
     VERDICT = "verdict"
-    """This login cannot succeed as it stands: a ``login`` call fails; a reconnect goes on at the cap and reports it once."""
+    """This login cannot succeed as it stands: a ``login`` call fails; a reconnect goes on at the cap and reports it
+    once."""
     RETRY = "retry"
     """Passing trouble: try again with back-off, or after ``retry_after``."""
     REPORT = "report"
@@ -24,7 +26,8 @@ CODE_RANGES: dict[CodeKind, range] = {
     CodeKind.RETRY: range(4200, 4300),
     CodeKind.REPORT: range(4300, 4400),
 }
-"""All of them lie in the private range of WebSocket close codes (RFC 6455, section 7.4.2), so a close frame can carry each."""
+"""All of them lie in the private range of WebSocket close codes (RFC 6455, section 7.4.2), so a close frame can carry
+each."""
 
 
 class Code(enum.IntEnum):

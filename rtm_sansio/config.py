@@ -1,4 +1,5 @@
-"""Settings of both roles: frozen, checked when they are made (S15), and scalable in time for demonstrations and tests."""
+"""Settings of both roles: frozen, checked when they are made (S15), and scalable in time for demonstrations and
+tests."""
 
 from __future__ import annotations
 
@@ -100,19 +101,33 @@ class ClientConfig(_Settings):
             "heartbeat_answer_seconds", "heartbeat_limit_seconds", "a heartbeat must have time to be answered (S10)"
         )
         self._check_order(
-            "max_quiet_seconds", "heartbeat_limit_seconds", "a heartbeat slower than the limit that it feeds proves nothing (S10)"
+            "max_quiet_seconds",
+            "heartbeat_limit_seconds",
+            "a heartbeat slower than the limit that it feeds proves nothing (S10)",
         )
         self._check_at_most(
-            "heartbeat_answer_seconds", "interruption_grace_seconds", "an interruption is shown after the grace time (S11)"
+            "heartbeat_answer_seconds",
+            "interruption_grace_seconds",
+            "an interruption is shown after the grace time (S11)",
         )
-        self._check_at_most("backoff_base_seconds", "backoff_cap_seconds", "the first delay cannot be above the cap (S21)")
-        self._check_at_most("grace_backoff_cap_seconds", "backoff_cap_seconds", "the cap in the grace time is the tighter one (S21)")
+        self._check_at_most(
+            "backoff_base_seconds", "backoff_cap_seconds", "the first delay cannot be above the cap (S21)"
+        )
+        self._check_at_most(
+            "grace_backoff_cap_seconds", "backoff_cap_seconds", "the cap in the grace time is the tighter one (S21)"
+        )
         self._check_order(
-            "grace_backoff_cap_seconds", "interruption_grace_seconds", "there must be an attempt within the grace time (S21)"
+            "grace_backoff_cap_seconds",
+            "interruption_grace_seconds",
+            "there must be an attempt within the grace time (S21)",
         )
-        self._check_at_most("progress_delay_seconds", "request_timeout_seconds", "progress serves the open requests (S46)")
+        self._check_at_most(
+            "progress_delay_seconds", "request_timeout_seconds", "progress serves the open requests (S46)"
+        )
         if self.max_message_bytes < 16 * 1024:
-            raise ConfigError(f"max_message_bytes is {self.max_message_bytes}; a server may send 16384 before the login (S45)")
+            raise ConfigError(
+                f"max_message_bytes is {self.max_message_bytes}; a server may send 16384 before the login (S45)"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,19 +212,38 @@ class ServerConfig(_Settings):
         if not self.path.startswith("/"):
             raise ConfigError(f"path is {self.path!r}; it must begin with '/'")
         order = self._check_order
-        order("heartbeat_interval_seconds", "silence_timeout_seconds", "a heartbeat slower than the timeout that it feeds (S15)")
-        order("heartbeat_interval_seconds", "unreachable_seconds", "a user with a working link would count as unreachable (S39)")
-        self._check_at_most("silence_timeout_seconds", "presence_grace_seconds", "a session outlives its transport (S14)")
-        self._check_at_most("unreachable_seconds", "presence_grace_seconds", "a session that is gone is offline, not unreachable")
-        order("presence_grace_seconds", "replay_seconds", "what was sent during an interruption must still be there (S23)")
+        order(
+            "heartbeat_interval_seconds",
+            "silence_timeout_seconds",
+            "a heartbeat slower than the timeout that it feeds (S15)",
+        )
+        order(
+            "heartbeat_interval_seconds",
+            "unreachable_seconds",
+            "a user with a working link would count as unreachable (S39)",
+        )
+        self._check_at_most(
+            "silence_timeout_seconds", "presence_grace_seconds", "a session outlives its transport (S14)"
+        )
+        self._check_at_most(
+            "unreachable_seconds", "presence_grace_seconds", "a session that is gone is offline, not unreachable"
+        )
+        order(
+            "presence_grace_seconds", "replay_seconds", "what was sent during an interruption must still be there (S23)"
+        )
         self._check_at_most("replay_seconds", "history_seconds", "the history contains what can be replayed (S33)")
         self._check_at_most("max_message_bytes", "max_request_bytes", "a request carries the message (S45)")
         self._check_at_most("max_request_bytes", "max_frame_bytes", "a WebSocket message carries whole requests (S45)")
-        self._check_at_most("feed_below_bytes", "slow_reader_bytes", "a reader is fed again below the bound that it broke (S49)")
-        self._check_at_most("slow_reader_bytes", "max_outbound_bytes", "a transport is behind before it is dropped (S51)")
+        self._check_at_most(
+            "feed_below_bytes", "slow_reader_bytes", "a reader is fed again below the bound that it broke (S49)"
+        )
+        self._check_at_most(
+            "slow_reader_bytes", "max_outbound_bytes", "a transport is behind before it is dropped (S51)"
+        )
         self._check_at_most("max_frame_bytes", "max_log_bytes", "a log holds at least one entry")
         if self.max_request_bytes < self.max_message_bytes + 1024:
             raise ConfigError(
-                f"max_request_bytes ({self.max_request_bytes}) must exceed max_message_bytes ({self.max_message_bytes}) by 1024: "
+                f"max_request_bytes ({self.max_request_bytes}) must exceed max_message_bytes "
+                f"({self.max_message_bytes}) by 1024: "
                 "a request carries the channel's name and numbers besides the body"
             )

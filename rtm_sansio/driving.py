@@ -1,8 +1,11 @@
 """What a driver and a core are to each other: the interface that every frontend, ours or another's, is written against.
 
-The contract, for every framework: give each call your clock's ``now`` (monotonic seconds); after any call take the outputs until
-there are none; at the end of a loop pass in which ``flush_wanted`` became true, ``flush`` and take the outputs; answer each
-``OpenTransport`` once; drop data for an id that you no longer have; keep one timer at ``next_deadline()``; read what is readable
+The contract, for every framework: give each call your clock's ``now`` (monotonic seconds); after any call take the
+outputs until
+there are none; at the end of a loop pass in which ``flush_wanted`` became true, ``flush`` and take the outputs;
+answer each
+``OpenTransport`` once; drop data for an id that you no longer have; keep one timer at ``next_deadline()``; read what
+is readable
 before ``handle_timeout``. ``docs/sans-io.md`` is the how-to.
 """
 
@@ -30,8 +33,10 @@ class DrivenCore(Protocol):
         """The transport ended: by an orderly end of the stream (None), or with an error."""
 
     def unsent(self, transport_id: int, byte_count: int, *, now: float) -> None:
-        """How many bytes given to Transmit the socket has not taken: to be called when it becomes non-zero, when it passes 64 KiB or
-        a doubling of it in either direction, at zero, and for each transport with bytes waiting before ``handle_timeout``."""
+        """How many bytes given to Transmit the socket has not taken: to be called when it becomes non-zero, when it
+        passes 64 KiB or
+        a doubling of it in either direction, at zero, and for each transport with bytes waiting before
+        ``handle_timeout``."""
 
     def take_outputs(self) -> Sequence[Any]:
         """What is to be done and told, in order. A second call gives nothing."""
@@ -61,4 +66,5 @@ class AcceptingCore(DrivenCore, Protocol):
         """Turn all that happened since the last flush into at most one Transmit for each transport."""
 
     def set_wall_clock(self, unix_seconds: float, *, now: float) -> None:
-        """The wall clock, at the start and with each ``handle_timeout``: for timestamps, token expiry and login epochs only."""
+        """The wall clock, at the start and with each ``handle_timeout``: for timestamps, token expiry and login
+        epochs only."""

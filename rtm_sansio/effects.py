@@ -1,4 +1,5 @@
-"""What a core asks of the driver that runs it. An effect names its transport; nothing in it is to be read together with live state."""
+"""What a core asks of the driver that runs it. An effect names its transport; nothing in it is to be read together
+with live state."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class OpenTransport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Open a connection (TLS included, if ``secure``) and answer once: ``transport_opened`` or ``transport_failed``, with this id.
+    """Open a connection (TLS included, if ``secure``) and answer once: ``transport_opened`` or ``transport_failed``,
+    with this id.
 
-    The driver races the addresses of the name inside the one attempt (RFC 8305). A ``CloseTransport`` for the id cancels it.
+    The driver races the addresses of the name inside the one attempt (RFC 8305). A ``CloseTransport`` for the id
+    cancels it.
     """
 
     transport_id: int
@@ -36,7 +39,8 @@ class Transmit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CloseTransport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Close the transport and forget its id: with ``flush`` after what is written (at most 2 s), with ``abort`` at once."""
+    """Close the transport and forget its id: with ``flush`` after what is written (at most 2 s), with ``abort`` at
+    once."""
 
     transport_id: int
     how: Literal["flush", "abort"]

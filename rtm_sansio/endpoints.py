@@ -25,7 +25,9 @@ def parse_endpoint(url: str) -> Endpoint:
     except ValueError as fault:
         raise ConfigError(f"the URL cannot be read: {fault}") from fault
     if parts.scheme not in ("ws", "wss"):
-        raise ConfigError(f"the URL must begin with ws:// or wss://, not {parts.scheme + '://' if parts.scheme else 'nothing'}")
+        raise ConfigError(
+            f"the URL must begin with ws:// or wss://, not {parts.scheme + '://' if parts.scheme else 'nothing'}"
+        )
     if parts.username is not None or parts.password is not None:
         raise ConfigError("the URL must not hold a user name or password; give the token to login()")
     if not parts.hostname:

@@ -1,6 +1,7 @@
 """``MemoryEngine``: the operations of the engine boundary as a state machine in memory (E1-E3, E6, E8, E9).
 
-It has no clock of its own: ``now`` comes with each call, and what its deadlines bring is done in ``handle_timeout``. Expiry is also
+It has no clock of its own: ``now`` comes with each call, and what its deadlines bring is done in ``handle_timeout``.
+Expiry is also
 checked where it decides, so that a late tick never lets an ended session be resumed.
 """
 
@@ -23,7 +24,6 @@ from .operations import (
     Answer,
     Append,
     Appended,
-    AppendItem,
     Attached,
     AttachSession,
     BlockAnnounced,
@@ -202,7 +202,8 @@ class MemoryEngine:
         return min((heap[0][0] for heap in (self._expiries, self._sweeps, self._due) if heap), default=None)
 
     def handle_timeout(self, *, now: float) -> None:
-        """End sessions that were not resumed (S24), trim logs (S33), and announce things to do that are overdue (E2)."""
+        """End sessions that were not resumed (S24), trim logs (S33), and announce things to do that are overdue
+        (E2)."""
         self._now = max(self._now, now)
         while self._expiries and self._expiries[0][0] <= self._now:
             _, _, uid = heapq.heappop(self._expiries)
@@ -268,13 +269,17 @@ class MemoryEngine:
             if quoted < self._memory_start:
                 return self._new_session(home, operation, quoted)
             if session is not None and session.attached and session.instance_id != operation.instance_id:
-                return Refusal(Code.ALREADY_LOGGED_IN, "the uid is logged in; an unknown login does not end that session")
+                return Refusal(
+                    Code.ALREADY_LOGGED_IN, "the uid is logged in; an unknown login does not end that session"
+                )
             return self._new_session(home, operation, self._new_epoch(home))
         if quoted < stored:
             return Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
         if session is None:
             return self._new_session(home, operation, quoted)
-        holds = operation.quoted_session_id is not None and compare_digest(session.session_id, operation.quoted_session_id)
+        holds = operation.quoted_session_id is not None and compare_digest(
+            session.session_id, operation.quoted_session_id
+        )
         if holds and (operation.quoted_attach or 0) < session.confirmed_attach:
             return Refusal(Code.REMOTE_LOGIN, "a copy of this instance resumed the session meanwhile")
         if holds or compare_digest(session.login_id, operation.login_id):
@@ -334,7 +339,9 @@ class MemoryEngine:
         for channel in session.channels:
             self._keep_todo(
                 home,
-                LeaveToDo(todo_id=self._next_todo(), uid=home.uid, channel=channel, session_id=session.session_id, cause=cause),
+                LeaveToDo(
+                    todo_id=self._next_todo(), uid=home.uid, channel=channel, session_id=session.session_id, cause=cause
+                ),
             )
         if session.attached and told is not None:
             self._order(home, session, told.code, told.message)
@@ -417,7 +424,9 @@ class MemoryEngine:
             session.channels.pop(operation.channel, None)
         elif operation.channel not in session.channels:
             if len(session.channels) >= self._config.max_channels:
-                return Refusal(Code.TOO_MANY_CHANNELS, f"{self._config.max_channels} channels are joined, which is the limit")
+                return Refusal(
+                    Code.TOO_MANY_CHANNELS, f"{self._config.max_channels} channels are joined, which is the limit"
+                )
             session.channels[operation.channel] = None
         return None
 

@@ -99,7 +99,9 @@ class RequestFailed(RtmError):
 
     default_code = "request_failed"
 
-    def __init__(self, message: str, *, outcome: Outcome, code: str | None = None, retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, outcome: Outcome, code: str | None = None, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message, code=code)
         self.outcome = outcome
         self.retry_after_seconds = retry_after_seconds
@@ -139,7 +141,8 @@ class TransportFailure(RtmError, ConnectionError):
     """Why a transport could not be opened, or ended: made by a driver, kept as the cause of what follows from it.
 
     Its codes: ``connection_refused``, ``unreachable``, ``name_not_found``, ``connect_timeout``, ``connection_lost``,
-    ``certificate_not_trusted``, ``tls_failed``, ``not_a_websocket``, ``no_common_protocol``, ``http_<status>``, ``protocol_error``.
+    ``certificate_not_trusted``, ``tls_failed``, ``not_a_websocket``, ``no_common_protocol``, ``http_<status>``,
+    ``protocol_error``.
     """
 
     default_code = "connection_lost"

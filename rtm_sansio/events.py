@@ -39,7 +39,8 @@ class ConnectionStateChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False
 
 
 class TokenExpired(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The token has expired while RECONNECTING; call ``renew_token``. Once per token; the state does not change (S27)."""
+    """The token has expired while RECONNECTING; call ``renew_token``. Once per token; the state does not change
+    (S27)."""
 
 
 class TokenWillExpire(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -56,7 +57,8 @@ class ReconnectProblem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """``count`` older events of this home were dropped because nobody iterated it (S52). ``home`` is "" for the client."""
+    """``count`` older events of this home were dropped because nobody iterated it (S52). ``home`` is "" for the
+    client."""
 
     home: str
     count: int
@@ -66,9 +68,11 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ChannelMessageReceived(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A message of a channel. ``sent_at`` is the server's wall clock in Unix seconds, for display; the order is ``offset``.
+    """A message of a channel. ``sent_at`` is the server's wall clock in Unix seconds, for display; the order is
+    ``offset``.
 
-    ``lost_before`` counts the entries that were lost right before it (S33): 0 normally, None if their number is not known.
+    ``lost_before`` counts the entries that were lost right before it (S33): 0 normally, None if their number is not
+    known.
     """
 
     channel: str
@@ -115,7 +119,8 @@ class ChannelLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SendReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The message stands in the channel's log at ``offset`` of ``epoch`` (S34). ``sent_at`` in Unix seconds of the server."""
+    """The message stands in the channel's log at ``offset`` of ``epoch`` (S34). ``sent_at`` in Unix seconds of the
+    server."""
 
     offset: int
     epoch: bytes
@@ -123,7 +128,8 @@ class SendReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class JoinReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Joined: what follows ``offset`` of ``epoch`` will arrive. ``members`` is the list as of then, None above 512 (S47)."""
+    """Joined: what follows ``offset`` of ``epoch`` will arrive. ``members`` is the list as of then, None above 512
+    (S47)."""
 
     channel: str
     offset: int
@@ -181,7 +187,8 @@ class LoginRequested(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RenewalRequested(msgspec.Struct, frozen=True, kw_only=True):
-    """A session brings a new token: answer with ``Hub.accept_renewal`` or ``Hub.refuse_renewal`` and this transport id (S28)."""
+    """A session brings a new token: answer with ``Hub.accept_renewal`` or ``Hub.refuse_renewal`` and this transport
+    id (S28)."""
 
     transport_id: int
     uid: str

@@ -1,7 +1,10 @@
-"""``Hub``: the server's core. It owns transports and the sessions that they serve; the engine owns what several nodes must agree on.
+"""``Hub``: the server's core. It owns transports and the sessions that they serve; the engine owns what several nodes
+must agree on.
 
-Everything that happens marks what it touches; ``flush`` turns it into one append per channel, one entries frame per log and one
-Transmit per transport. The engine's answers come through continuations, at once from the embedded engine, later from another.
+Everything that happens marks what it touches; ``flush`` turns it into one append per channel, one entries frame per
+log and one
+Transmit per transport. The engine's answers come through continuations, at once from the embedded engine, later from
+another.
 """
 
 from __future__ import annotations
@@ -59,8 +62,8 @@ from .messages import (
     WantedChannel,
     Welcome,
     client_decoder,
-    encode_block,
     encode_batch,
+    encode_block,
     encode_entry,
     encode_in_pieces,
 )
@@ -123,8 +126,10 @@ class _Statement:
 class Hub:
     """One node of the server.
 
-    The driver's calls never raise because of a peer. ``accept_login`` and its siblings answer the hub's events; for a transport that
-    is gone they do nothing. With ``external_engine`` the engine's operations come out as ``EngineCall`` and their answers go in
+    The driver's calls never raise because of a peer. ``accept_login`` and its siblings answer the hub's events; for a
+    transport that
+    is gone they do nothing. With ``external_engine`` the engine's operations come out as ``EngineCall`` and their
+    answers go in
     through ``engine_answered``; otherwise a ``MemoryEngine`` is inside.
     """
 
@@ -209,7 +214,8 @@ class Hub:
         return deadline
 
     def handle_timeout(self, *, now: float) -> None:
-        """Time has passed: drop what is silent or stuck, let the embedded engine end what is over. Early and late calls do no harm."""
+        """Time has passed: drop what is silent or stuck, let the embedded engine end what is over. Early and late
+        calls do no harm."""
         self._advance(now)
         while self._deadlines and self._deadlines[0][0] <= self._now:
             deadline, _, link = heapq.heappop(self._deadlines)
@@ -370,7 +376,8 @@ class Hub:
         self._feeding.pop(link, None)
 
     def _say_goodbye(self, link: ServerLink, code: int, reason: str) -> None:
-        """Send what waits and a close frame, then wait a moment for the peer's: a socket closed too early can lose both."""
+        """Send what waits and a close frame, then wait a moment for the peer's: a socket closed too early can lose
+        both."""
         if link.phase is ServerPhase.CLOSING:
             return
         self._transmit(link)
@@ -387,7 +394,8 @@ class Hub:
         self._detach(link, silent_seconds=0.0)
 
     def _schedule(self, link: ServerLink) -> None:
-        """See that the link's next deadline has a place in the heap. A deadline that moved away is found out when its time comes."""
+        """See that the link's next deadline has a place in the heap. A deadline that moved away is found out when its
+        time comes."""
         deadline = self._deadline_of(link)
         if link.deadline_at is None or deadline < link.deadline_at:
             link.deadline_at = deadline
@@ -546,7 +554,8 @@ class Hub:
     def refuse_login(
         self, transport_id: int, code: int, message: str, *, retry_after_seconds: float | None = None, now: float
     ) -> None:
-        """The authenticator says no; the range of ``code`` says what the client does (S41). Without effect if the transport is gone."""
+        """The authenticator says no; the range of ``code`` says what the client does (S41). Without effect if the
+        transport is gone."""
         link = self._links.get(transport_id)
         if link is None or link.phase is not ServerPhase.JUDGED or link.login is None:
             return
@@ -573,9 +582,7 @@ class Hub:
         if previous is not None and previous.attach < answer.attach:
             self._replace_transport(previous)
         if gone:  # it went while the engine decided: the session begins interrupted
-            self._call(
-                DetachSession(uid=uid, session_id=answer.session_id, attach=answer.attach, silent_seconds=0.0)
-            )
+            self._call(DetachSession(uid=uid, session_id=answer.session_id, attach=answer.attach, silent_seconds=0.0))
             self._carry_out(answer.todos)
             return
         config = self._config
@@ -586,7 +593,9 @@ class Hub:
             login_epoch=answer.login_epoch,
             attach=answer.attach,
             expires_at=None if expires_in is None else self._now + expires_in,
-            bucket=TokenBucket(rate_per_second=config.requests_per_second * 1.05, burst=config.request_burst, now=self._now),
+            bucket=TokenBucket(
+                rate_per_second=config.requests_per_second * 1.05, burst=config.request_burst, now=self._now
+            ),
             flood_bucket=TokenBucket(
                 rate_per_second=config.requests_per_second * _FLOOD_FACTOR,
                 burst=config.request_burst * _FLOOD_FACTOR,
@@ -632,7 +641,9 @@ class Hub:
         """All that the client wants, read once the login is accepted (S59)."""
         names = {wanted.channel for wanted in want.channels}
         if session.stated or len(want.channels) > self._config.max_channels or len(names) != len(want.channels):
-            self._violation(link, "a second statement, or one that names more channels than may be joined, or one twice")
+            self._violation(
+                link, "a second statement, or one that names more channels than may be joined, or one twice"
+            )
             return
         session.stated = True
         statement = _Statement(session)
@@ -643,7 +654,9 @@ class Hub:
         for wanted in want.channels:
             statement.open += 1
             if not is_valid_name(wanted.channel, self._config.max_name_length):
-                self._settle(statement, ChannelResult(wanted.channel, Code.INVALID_CHANNEL, "no channel has such a name"))
+                self._settle(
+                    statement, ChannelResult(wanted.channel, Code.INVALID_CHANNEL, "no channel has such a name")
+                )
             elif wanted.epoch is None or wanted.cursor is None or wanted.channel in session.channels:
                 self._restore(statement, wanted)
             else:
@@ -767,7 +780,8 @@ class Hub:
             self._gathering[channel] = None
 
     def _channel_of(self, name: str) -> WatchedChannel | None:
-        """A channel that the session is no member of: the engine still knows what became of an earlier request (S46)."""
+        """A channel that the session is no member of: the engine still knows what became of an earlier request
+        (S46)."""
         channel = self._channels.get(name)
         if channel is None and is_valid_name(name, self._config.max_name_length):
             channel = self._channels[name] = WatchedChannel(name)
@@ -853,9 +867,7 @@ class Hub:
 
         def on_joined(answer: ChannelJoined | Refusal) -> None:
             if isinstance(answer, Refusal):
-                self._call(
-                    ListChannel(uid=session.uid, session_id=session.session_id, channel=name, listed=False)
-                )
+                self._call(ListChannel(uid=session.uid, session_id=session.session_id, channel=name, listed=False))
                 self._release(session, channel)
             elif answer.block is not None:
                 self._take_block(channel, answer.block)
@@ -897,9 +909,7 @@ class Hub:
             return
         if answer.block is not None:
             self._take_block(channel, answer.block)
-        self._call(
-            ListChannel(uid=session.uid, session_id=session.session_id, channel=channel.name, listed=False)
-        )
+        self._call(ListChannel(uid=session.uid, session_id=session.session_id, channel=channel.name, listed=False))
         self._release(session, channel)
         self._release_if_unused(channel)
 
@@ -916,7 +926,8 @@ class Hub:
         )
 
     def accept_renewal(self, transport_id: int, *, expires_at: float | None = None, now: float) -> None:
-        """The new token is good until ``expires_at`` (Unix seconds), or for ever (None) (S28). Without effect if the transport is gone."""
+        """The new token is good until ``expires_at`` (Unix seconds), or for ever (None) (S28). Without effect if the
+        transport is gone."""
         self._advance(now)
         expires_in = self._expires_in(expires_at)
         if expires_in is not None and expires_in <= 0:
@@ -1246,7 +1257,8 @@ class Hub:
         return bool(self._dirty_links or self._gathering or self._fresh or self._feeding)
 
     def flush(self, *, now: float) -> None:
-        """End a loop pass: append what was gathered, fan out what is new, feed who is behind, and write once to each transport."""
+        """End a loop pass: append what was gathered, fan out what is new, feed who is behind, and write once to each
+        transport."""
         self._advance(now)
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
@@ -1322,9 +1334,11 @@ class Hub:
                 return
             data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         else:
-            frames = [
-                encode_frame(payload) for payload in encode_in_pieces(replies or (), self._config.max_frame_bytes)
-            ] if replies else []
+            frames = (
+                [encode_frame(payload) for payload in encode_in_pieces(replies or (), self._config.max_frame_bytes)]
+                if replies
+                else []
+            )
             if link.heartbeats:
                 frames.append(_HEARTBEAT_FRAME * link.heartbeats)
             if link.unsent + sum(map(len, frames)) > self._config.max_outbound_bytes and link.phase is ServerPhase.OPEN:
@@ -1354,7 +1368,8 @@ class Hub:
     # ----------------------------------------------------------------------------------------------- engine
 
     def _call(self, operation: Operation, then: Callable[[Any], None] | None = None) -> None:
-        """Have the engine carry out an operation; ``then`` gets its answer, at once or later. One call on a home at a time."""
+        """Have the engine carry out an operation; ``then`` gets its answer, at once or later. One call on a home at a
+        time."""
         if self._engine is not None:
             answer = self._engine.execute(operation, now=self._now)
             if then is not None:

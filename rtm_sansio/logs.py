@@ -1,4 +1,5 @@
-"""A log: consecutive offsets and an epoch. The one place that numbers entries, and the one that reads them from a cursor (S33, S48)."""
+"""A log: consecutive offsets and an epoch. The one place that numbers entries, and the one that reads them from a
+cursor (S33, S48)."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Block(msgspec.Struct, frozen=True, gc=False):
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What a log has behind a cursor.
 
-    ``gap`` says that the cursor did not hold: then the reading starts behind ``cursor``, and ``lost`` entries are gone, or an
+    ``gap`` says that the cursor did not hold: then the reading starts behind ``cursor``, and ``lost`` entries are
+    gone, or an
     unknown number (None). ``end`` is the offset of the log's last entry.
     """
 
@@ -97,7 +99,9 @@ class Log:
         self.byte_count -= kept.size
         return kept.size
 
-    def trim(self, now: float, *, replay_seconds: float, history_seconds: float, history_entries: int, max_bytes: int) -> int:
+    def trim(
+        self, now: float, *, replay_seconds: float, history_seconds: float, history_entries: int, max_bytes: int
+    ) -> int:
         """Drop what need not be kept any more (S33); returns the bytes that became free."""
         freed = 0
         while self._kept:

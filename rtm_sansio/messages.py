@@ -1,7 +1,9 @@
 """The wire messages of protocol version 1: one schema, and the only place that encodes or decodes it.
 
-One WebSocket message carries an array of these (a batch); the empty array is the heartbeat and its answer. Each message is an
-array whose first element is an integer tag. Trailing fields that a reader does not know are ignored; an unknown tag of 128 or
+One WebSocket message carries an array of these (a batch); the empty array is the heartbeat and its answer. Each
+message is an
+array whose first element is an integer tag. Trailing fields that a reader does not know are ignored; an unknown tag
+of 128 or
 above is skipped and counted, an unknown tag below is a protocol error.
 """
 
@@ -175,7 +177,8 @@ class LoginRefused(msgspec.Struct, array_like=True, tag=2, frozen=True, gc=False
 
 
 class ChannelResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What became of one wanted channel: ``code`` 0, or why it cannot be had (S44). Its log goes on behind the stated cursor."""
+    """What became of one wanted channel: ``code`` 0, or why it cannot be had (S44). Its log goes on behind the stated
+    cursor."""
 
     channel: str
     code: int = 0
@@ -197,7 +200,8 @@ class Kicked(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
 
 
 class Gap(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
-    """Entries are gone: the log goes on behind ``cursor`` of ``epoch``; ``count`` were lost, None if not known (S33)."""
+    """Entries are gone: the log goes on behind ``cursor`` of ``epoch``; ``count`` were lost, None if not known
+    (S33)."""
 
     log: str
     epoch: bytes

@@ -1,6 +1,7 @@
 """The engine boundary: what nodes must agree on, as atomic operations, each on one home (E1).
 
-The engine is their only truth. An operation names its home; its answer is a value. What must follow in other homes comes back as
+The engine is their only truth. An operation names its home; its answer is a value. What must follow in other homes
+comes back as
 *things to do* (E2): the asking node does them at once, any node after a while. Nodes tell durations, never times (E6).
 ``docs/engine.md`` is the specification.
 """
@@ -62,7 +63,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AttachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A login was accepted by the authenticator: decide between a new session, a resume and a refusal (S18, S19, S26, S30, S31)."""
+    """A login was accepted by the authenticator: decide between a new session, a resume and a refusal (S18, S19, S26,
+    S30, S31)."""
 
     uid: str
     node: str
@@ -95,7 +97,8 @@ class ConfirmAttach(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class DetachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The transport is gone; the session was last heard ``silent_seconds`` ago (S14). A later attachment makes it void."""
+    """The transport is gone; the session was last heard ``silent_seconds`` ago (S14). A later attachment makes it
+    void."""
 
     uid: str
     session_id: bytes
@@ -104,7 +107,8 @@ class DetachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class EndSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """End a user's session: this one, or (None) whichever there is. ``spoil_epoch`` refuses its return with ``code`` (S31)."""
+    """End a user's session: this one, or (None) whichever there is. ``spoil_epoch`` refuses its return with ``code``
+    (S31)."""
 
     uid: str
     session_id: bytes | None
@@ -175,7 +179,8 @@ class JoinChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
-    """The member's cursor starts at ``offset``; ``block`` is what the step appended, None if the session was a member already."""
+    """The member's cursor starts at ``offset``; ``block`` is what the step appended, None if the session was a member
+    already."""
 
     epoch: bytes
     offset: int
@@ -185,7 +190,8 @@ class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaveChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late join is refused."""
+    """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late
+    join is refused."""
 
     channel: str
     uid: str
@@ -220,7 +226,8 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """For each item its offset, or a code below 0 with the sign turned; ``block`` is what was new, None if nothing was."""
+    """For each item its offset, or a code below 0 with the sign turned; ``block`` is what was new, None if nothing
+    was."""
 
     epoch: bytes
     results: tuple[int, ...]
@@ -264,7 +271,19 @@ UserOperation = AttachSession | ConfirmAttach | DetachSession | EndSession | Lis
 ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ReadLog
 NodeOperation = PostOrder | ReadOrders
 Operation = UserOperation | ChannelOperation | NodeOperation
-Answer = Attached | Ended | ChannelJoined | ChannelLeft | Appended | Reading | LogEnd | Orders | tuple[ToDo, ...] | Refusal | None
+Answer = (
+    Attached
+    | Ended
+    | ChannelJoined
+    | ChannelLeft
+    | Appended
+    | Reading
+    | LogEnd
+    | Orders
+    | tuple[ToDo, ...]
+    | Refusal
+    | None
+)
 
 
 def home_of_operation(operation: Operation) -> str:

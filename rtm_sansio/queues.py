@@ -1,7 +1,9 @@
 """Where events wait for an application: one queue for each home, the same in every frontend (S52).
 
-A queue that someone iterates is lossless (the core holds the log before it overflows); one that nobody iterates keeps the newest
-events and says in place of the others how many it dropped. Nothing here blocks, waits or locks: that is the frontend's part.
+A queue that someone iterates is lossless (the core holds the log before it overflows); one that nobody iterates keeps
+the newest
+events and says in place of the others how many it dropped. Nothing here blocks, waits or locks: that is the
+frontend's part.
 """
 
 from __future__ import annotations
@@ -48,14 +50,17 @@ class HomeQueue:
 
     @property
     def backlog(self) -> tuple[int, int]:
-        """The number of events that wait, and their bytes: what ``ClientCore.iterating`` is told at the start of an iteration."""
+        """The number of events that wait, and their bytes: what ``ClientCore.iterating`` is told at the start of an
+        iteration."""
         return len(self._events), self._bytes
 
     def start_iterating(self) -> None:
         """Somebody iterates from now on. Raises InvalidState if somebody does already."""
         if self._iterated:
             where = f"channel {self.home!r}" if self.home else "this client"
-            raise InvalidState(f"the events of {where} are iterated already; one iterator at a time, end the other first")
+            raise InvalidState(
+                f"the events of {where} are iterated already; one iterator at a time, end the other first"
+            )
         self._iterated = True
 
     def stop_iterating(self) -> None:
@@ -89,7 +94,8 @@ class HomeQueue:
         return event
 
     def end(self, error: RtmError | None = None) -> None:
-        """Nothing more will come: an iterator ends behind what still waits, or raises ``error`` there. The first call counts."""
+        """Nothing more will come: an iterator ends behind what still waits, or raises ``error`` there. The first call
+        counts."""
         if not self._ended:
             self._ended = True
             self._end = error

@@ -1,7 +1,9 @@
 """The public connection states and the one table of their switches (S1-S8).
 
-The table is data: ``ConnectionMachine`` is the only code that changes a state, and the documentation's table and diagram are
-generated from it. Whatever pair of state and trigger is missing from it cannot happen; asking for one is an error of the core.
+The table is data: ``ConnectionMachine`` is the only code that changes a state, and the documentation's table and
+diagram are
+generated from it. Whatever pair of state and trigger is missing from it cannot happen; asking for one is an error of
+the core.
 """
 
 from __future__ import annotations
@@ -60,26 +62,28 @@ class Trigger(enum.Enum):
 _S = ConnectionState
 _R = ConnectionChangeReason
 
-TRANSITIONS: Mapping[tuple[ConnectionState, Trigger], tuple[ConnectionState, ConnectionChangeReason]] = MappingProxyType(
-    {
-        (_S.DISCONNECTED, Trigger.LOGIN_CALLED): (_S.CONNECTING, _R.LOGIN),
-        (_S.CONNECTING, Trigger.LOGIN_ACCEPTED): (_S.CONNECTED, _R.LOGIN_SUCCESS),
-        (_S.CONNECTING, Trigger.LOGIN_REFUSED): (_S.DISCONNECTED, _R.LOGIN_FAILURE),
-        (_S.CONNECTING, Trigger.LOGIN_TIMED_OUT): (_S.DISCONNECTED, _R.LOGIN_TIMEOUT),
-        (_S.CONNECTED, Trigger.INTERRUPTED): (_S.RECONNECTING, _R.INTERRUPTED),
-        (_S.RECONNECTING, Trigger.RESTORED): (_S.CONNECTED, _R.LOGIN_SUCCESS),
-        (_S.CONNECTED, Trigger.REMOTE_LOGIN): (_S.ABORTED, _R.REMOTE_LOGIN),
-        (_S.RECONNECTING, Trigger.REMOTE_LOGIN): (_S.ABORTED, _R.REMOTE_LOGIN),
-        (_S.CONNECTED, Trigger.BANNED): (_S.ABORTED, _R.BANNED_BY_SERVER),
-        (_S.RECONNECTING, Trigger.BANNED): (_S.ABORTED, _R.BANNED_BY_SERVER),
-        (_S.CONNECTED, Trigger.ENDED_BY_SERVER): (_S.ABORTED, _R.KICKED_BY_SERVER),
-        (_S.RECONNECTING, Trigger.ENDED_BY_SERVER): (_S.ABORTED, _R.KICKED_BY_SERVER),
-        (_S.CONNECTED, Trigger.TOKEN_EXPIRY_ENFORCED): (_S.ABORTED, _R.TOKEN_EXPIRED),
-        (_S.CONNECTING, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
-        (_S.CONNECTED, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
-        (_S.RECONNECTING, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
-        (_S.ABORTED, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
-    }
+TRANSITIONS: Mapping[tuple[ConnectionState, Trigger], tuple[ConnectionState, ConnectionChangeReason]] = (
+    MappingProxyType(
+        {
+            (_S.DISCONNECTED, Trigger.LOGIN_CALLED): (_S.CONNECTING, _R.LOGIN),
+            (_S.CONNECTING, Trigger.LOGIN_ACCEPTED): (_S.CONNECTED, _R.LOGIN_SUCCESS),
+            (_S.CONNECTING, Trigger.LOGIN_REFUSED): (_S.DISCONNECTED, _R.LOGIN_FAILURE),
+            (_S.CONNECTING, Trigger.LOGIN_TIMED_OUT): (_S.DISCONNECTED, _R.LOGIN_TIMEOUT),
+            (_S.CONNECTED, Trigger.INTERRUPTED): (_S.RECONNECTING, _R.INTERRUPTED),
+            (_S.RECONNECTING, Trigger.RESTORED): (_S.CONNECTED, _R.LOGIN_SUCCESS),
+            (_S.CONNECTED, Trigger.REMOTE_LOGIN): (_S.ABORTED, _R.REMOTE_LOGIN),
+            (_S.RECONNECTING, Trigger.REMOTE_LOGIN): (_S.ABORTED, _R.REMOTE_LOGIN),
+            (_S.CONNECTED, Trigger.BANNED): (_S.ABORTED, _R.BANNED_BY_SERVER),
+            (_S.RECONNECTING, Trigger.BANNED): (_S.ABORTED, _R.BANNED_BY_SERVER),
+            (_S.CONNECTED, Trigger.ENDED_BY_SERVER): (_S.ABORTED, _R.KICKED_BY_SERVER),
+            (_S.RECONNECTING, Trigger.ENDED_BY_SERVER): (_S.ABORTED, _R.KICKED_BY_SERVER),
+            (_S.CONNECTED, Trigger.TOKEN_EXPIRY_ENFORCED): (_S.ABORTED, _R.TOKEN_EXPIRED),
+            (_S.CONNECTING, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
+            (_S.CONNECTED, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
+            (_S.RECONNECTING, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
+            (_S.ABORTED, Trigger.LOGOUT_CALLED): (_S.DISCONNECTED, _R.LOGOUT),
+        }
+    )
 )
 """Every switch that exists (S2)."""
 

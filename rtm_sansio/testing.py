@@ -1,6 +1,8 @@
-"""A virtual world for tests: a clock, a network that carries bytes between real cores, one or several hubs; all from one seed.
+"""A virtual world for tests: a clock, a network that carries bytes between real cores, one or several hubs; all from
+one seed.
 
-Nothing in it sleeps, and no time passes but in ``run``. Between the cores run the real wire bytes, so what is proved here is proved
+Nothing in it sleeps, and no time passes but in ``run``. Between the cores run the real wire bytes, so what is proved
+here is proved
 for the protocol that goes over real sockets. Three lines of an app's own test::
 
     world = World(seed=1)
@@ -135,7 +137,8 @@ class VirtualNetwork:
         self.restore()
 
     def reset_after(self, byte_count: int, direction: Direction) -> None:
-        """Reset the connection on which ``byte_count`` more bytes have gone in this direction, in the middle of whatever they are."""
+        """Reset the connection on which ``byte_count`` more bytes have gone in this direction, in the middle of
+        whatever they are."""
         self._reset_after[direction] = byte_count
 
     def restore(self) -> None:
@@ -273,8 +276,10 @@ class VirtualNode:
 class World:
     """A clock, hubs, clients and the networks between them.
 
-    With ``nodes`` above 1 the hubs share one ``MemoryEngine`` behind a virtual connection of ``engine_latency_seconds``; with 1 the
-    engine is embedded. ``authenticate`` gets each ``LoginRequested`` and returns None, an ``expires_at`` in Unix seconds, or a pair
+    With ``nodes`` above 1 the hubs share one ``MemoryEngine`` behind a virtual connection of
+    ``engine_latency_seconds``; with 1 the
+    engine is embedded. ``authenticate`` gets each ``LoginRequested`` and returns None, an ``expires_at`` in Unix
+    seconds, or a pair
     of code and message to refuse; if it returns ``...`` the login waits for ever.
     """
 
@@ -371,7 +376,8 @@ class World:
         return min(arrivals, default=None)
 
     def _pass(self) -> None:
-        """One loop pass: what is scheduled and what arrives first, ticks afterwards, a flush at the end (the driver contract)."""
+        """One loop pass: what is scheduled and what arrives first, ticks afterwards, a flush at the end (the driver
+        contract)."""
         while self._scheduled and self._scheduled[0][0] <= self.now:
             heapq.heappop(self._scheduled)[2]()
         for transport in list(self._transports()):
@@ -434,7 +440,8 @@ class World:
         node.running = False
 
     def start_server(self, index: int = 0, *, forget_engine: bool = False) -> None:
-        """Start a stopped node, with a new hub; an embedded engine begins without memory, a shared one only with ``forget_engine``."""
+        """Start a stopped node, with a new hub; an embedded engine begins without memory, a shared one only with
+        ``forget_engine``."""
         node = self.nodes[index]
         if forget_engine and self._external:
             self.engine = self._make_engine()
@@ -699,7 +706,8 @@ class World:
             self.pump_client(transport.client)
 
     def _report(self, transport: VirtualTransport, direction: Direction, *, force: bool) -> None:
-        """``unsent`` as the driver contract asks: at the first byte, at 64 KiB and its doublings, at zero, and before ticks."""
+        """``unsent`` as the driver contract asks: at the first byte, at 64 KiB and its doublings, at zero, and before
+        ticks."""
         pipe = transport.pipes[direction]
         unsent = sum(map(len, pipe.unsent))
         if not force and _level(unsent) == _level(pipe.reported):

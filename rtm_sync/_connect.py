@@ -32,9 +32,7 @@ def interleave(addresses: Sequence[Address]) -> list[Address]:
     families: dict[int, list[Address]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
-    return [
-        address for address in chain.from_iterable(zip_longest(*families.values())) if address is not None
-    ]
+    return [address for address in chain.from_iterable(zip_longest(*families.values())) if address is not None]
 
 
 class Cancelled(Exception):
@@ -110,9 +108,7 @@ class Connecting:
             for loser in open_sockets:
                 loser.close()
 
-    def _start(
-        self, address: Address, open_sockets: set[socket.socket], selector: selectors.BaseSelector
-    ) -> None:
+    def _start(self, address: Address, open_sockets: set[socket.socket], selector: selectors.BaseSelector) -> None:
         family, kind, protocol, _, target = address
         sock = socket.socket(family, kind, protocol)
         open_sockets.add(sock)

@@ -134,8 +134,7 @@ class IoThread:
         return reply.wait()
 
     def stop(self, *, within: float) -> None:
-        """End the thread, once what it still has to do is done or ``within`` seconds are over. Does not wait.
-        """
+        """End the thread, once what it still has to do is done or ``within`` seconds are over. Does not wait."""
         with self._start_lock:
             if self._thread is None:
                 if not self._ended:
@@ -151,8 +150,7 @@ class IoThread:
         self.post(stop)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the thread's end; False if it has not ended within ``timeout`` seconds, or is the caller.
-        """
+        """Wait for the thread's end; False if it has not ended within ``timeout`` seconds, or is the caller."""
         thread = self._thread
         if thread is None:
             return True
@@ -188,9 +186,7 @@ class IoThread:
                         self._pass()
                 except BaseException as fault:
                     self._fault = fault
-                    log.critical(
-                        "! the I/O thread %s-io ends by an internal error", self._name, exc_info=True
-                    )
+                    log.critical("! the I/O thread %s-io ends by an internal error", self._name, exc_info=True)
                 self._end()
         finally:
             self._ended = True

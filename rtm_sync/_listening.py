@@ -21,9 +21,7 @@ log = logging.getLogger("rtm")
 class Listening:
     """The listening sockets of one I/O thread."""
 
-    def __init__(
-        self, listeners: Sequence[socket.socket], accepted: Callable[[socket.socket, str], None]
-    ) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], accepted: Callable[[socket.socket, str], None]) -> None:
         """``accepted(sock, peer)`` is called with each non-blocking connection and its address."""
         self._listeners = list(listeners)
         self._accepted = accepted

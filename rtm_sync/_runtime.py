@@ -58,6 +58,8 @@ MAX_ASKING = 4
 CONSUMED_BATCH = 64
 """Events taken by an iterator are reported in batches of at most this size."""
 
+_JOINABLE = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
+
 log = logging.getLogger("rtm")
 
 
@@ -146,16 +148,19 @@ class Home:
 class EventIterator(Iterator[E], Generic[E]):
     """Iterates the events of one home; made by ``Client.events``, ``Channel.events`` and ``iter(channel)``.
 
-    It blocks until there is an event, ends when the home ends, and raises what ended it (S9). It can be used
-    as a context manager; ``close``, the end of the ``with`` block, or dropping it (``break``) ends the
+    It begins with the first step, which raises InvalidState if another one is at work on the same events. It
+    blocks until there is an event, ends when the home ends, and raises what ended it (S9). It can be used as
+    a context manager; ``close``, the end of the ``with`` block, or dropping it (``break``) ends the
     iteration, and another iterator may follow. One thread at a time may use it; any may close it.
     """
 
     def __init__(self, runtime: Runtime, home: Home | None, only: type[E] | None = None) -> None:
         self._runtime = runtime
         self._only = only
+        self._wanted = home
         self._feed: SimpleQueue[Any] = SimpleQueue()
         self._home: Home | None = None
+        self._begun = False
         self._ended = False
         self._count = 0
         self._bytes = 0
@@ -165,14 +170,18 @@ class EventIterator(Iterator[E], Generic[E]):
         # each.
         self._report_count = min(CONSUMED_BATCH, max(1, config.max_queued_events // 4))
         self._report_bytes = max(1, config.max_queued_bytes // 4)
+
+    def _begin(self) -> None:
+        self._begun = True
+        self._runtime.start()
         try:
-            runtime.driver.call(lambda now: self._start(home, now))
+            self._runtime.driver.call(self._start)
         except BaseException:  # Ctrl-C too: the start may have been made
             self.close()
             raise
 
-    def _start(self, home: Home | None, now: float) -> None:
-        home = self._runtime.client_home if home is None else home
+    def _start(self, now: float) -> None:
+        home = self._wanted or self._runtime.client_home
         count, size = home.start_iterating(self._feed)
         self._home = home
         if self._runtime.is_current(home):
@@ -182,8 +191,10 @@ class EventIterator(Iterator[E], Generic[E]):
         return self
 
     def __next__(self) -> E:
+        self._runtime.driver.check_process()
+        if not self._begun and not self._ended:
+            self._begin()
         while not self._ended:
-            self._runtime.driver.check_process()
             event = self._feed.get()
             if type(event) is _End:
                 self.close()
@@ -210,16 +221,14 @@ class EventIterator(Iterator[E], Generic[E]):
         if not self._ended:
             self._ended = True
             # Only posted: this may be called by the garbage collector, in any thread and at any line.
-            if self._runtime.driver.same_process:
-                self._runtime.driver.post(
-                    lambda now: self._runtime.stop_iterating(self._home, self._feed, now)
-                )
+            if self._begun and self._runtime.driver.same_process:
+                self._runtime.driver.post(lambda now: self._runtime.stop_iterating(self._home, self._feed, now))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -274,6 +283,8 @@ class Runtime:
         self._waiting: dict[int, Reply[Any]] = {}
         self._full: deque[tuple[Reply[Any], Callable[[float], int]]] = deque()
         self._closing = False
+        self._closing_request: int | None = None
+        self._closers: list[Reply[None]] = []
         self._handlers: tuple[Handler, ...] = ()
         self._handlers_lock = threading.Lock()
         self._dispatcher = Workers("rtm-handlers", threads=1, max_waiting=MAX_WAITING_HANDLERS)
@@ -297,6 +308,7 @@ class Runtime:
         waits: bool = True,
         undo: Callable[[Any, float], object] | None = None,
         too_late: Callable[[], RtmError] | None = None,
+        cancellable: bool = True,
     ) -> Any:
         """Run a command of the core, which starts a request, and wait for the request's end: its result or
         its error.
@@ -304,7 +316,8 @@ class Runtime:
         With ``waits`` it is tried again when the core is full (S35). After ``timeout`` seconds the error of
         ``too_late`` is raised and the request is cancelled; without ``too_late`` only the wait in front of a
         full core is bounded, and the rest left to the core's own timer. If the wait ends by Ctrl-C the
-        request is cancelled as well; ``undo`` takes back a result that came just then.
+        request is cancelled as well, if it is ``cancellable``; ``undo`` takes back a result that came just
+        then.
         """
         reply: Reply[Any] = Reply()
         self.start()
@@ -316,23 +329,24 @@ class Runtime:
                 if too_late is None:
                     self.driver.call(lambda now: self._expire(reply))
                     return reply.wait()
-            self._give_up(reply, undo)
+            self._give_up(reply, undo, cancellable)
             raise too_late()
         except RtmError:
             raise
         except BaseException:
-            self._give_up(reply, undo)
+            self._give_up(reply, undo, cancellable)
             raise
 
-    def _give_up(self, reply: Reply[Any], undo: Callable[[Any, float], object] | None) -> None:
+    def _give_up(self, reply: Reply[Any], undo: Callable[[Any, float], object] | None, cancellable: bool) -> None:
         """Nobody waits for ``reply`` any more."""
 
         def cancel(now: float) -> None:
             if not reply.answered:
                 reply.answered = True
                 if reply.request_id is not None:
-                    del self._waiting[reply.request_id]
-                    self.core.cancel(reply.request_id, now=now)
+                    self._waiting.pop(reply.request_id, None)
+                    if cancellable:
+                        self.core.cancel(reply.request_id, now=now)
             elif undo is not None and reply.succeeded:
                 try:
                     undo(reply.result, now)
@@ -376,9 +390,12 @@ class Runtime:
         return self._homes.get(home.name) is home and not home.queue.ended
 
     def check_joined(self, home: Home) -> None:
-        """Raises NotJoined if the channel of this home was left, lost, or ended with its session."""
-        if not self.is_current(home):
-            raise NotJoined(f"this Channel of {home.name!r} has ended; join() it again")
+        """Raises NotJoined if this is not the present home of its channel.
+
+        Not without a session: then the core says better what is wrong.
+        """
+        if home.queue.ended and self.core.state in _JOINABLE:
+            raise NotJoined(f"this Channel of {home.name!r} has ended; join() gives a new one")
 
     def login(self, uid: str, token: str | Callable[[], str] | None, now: float) -> int:
         """The core's login; begins a new stream of the client's own events if the last one has ended."""
@@ -403,7 +420,10 @@ class Runtime:
 
     def undo_join(self, joined: tuple[JoinReceipt, Home], now: float) -> None:
         """A channel that nobody has got is left."""
-        self.leave(joined[1], None, now)
+        try:
+            self.leave(joined[1], None, now)
+        finally:
+            self._end_home(joined[1], None)
 
     def consumed(self, home: Home, feed: SimpleQueue[Any], count: int, size: int, now: float) -> None:
         """An iterator took events."""
@@ -441,13 +461,10 @@ class Runtime:
         return True
 
     def _expire(self, reply: Reply[Any]) -> None:
-        """The time of a call is over. If it was never begun it ends here; else the core's own timer ends it.
-        """
+        """The time of a call is over. If it was never begun it ends here; else the core's own timer ends it."""
         if not reply.answered and reply.request_id is None:
             reply.fail(
-                RequestTimeout(
-                    "too many requests were unanswered for all of the timeout", outcome=Outcome.NOT_SENT
-                )
+                RequestTimeout("too many requests were unanswered for all of the timeout", outcome=Outcome.NOT_SENT)
             )
 
     def _after_pass(self, now: float) -> None:
@@ -458,16 +475,24 @@ class Runtime:
             self._full.popleft()
 
     def _close(self, reply: Reply[None], now: float) -> None:
-        first = not self._closing
+        self._closers.append(reply)
+        if self._closing:
+            if self._closing_request is None:
+                self._tell_closers()
+            return
         self._closing = True
-        if first:
-            self._fail_waiting(lambda: closed_error(None))
+        self._fail_waiting(lambda: closed_error(None))
         try:
-            self._waiting[self.core.logout(now=now)] = reply
+            self._closing_request = self.core.logout(now=now)
         except NotLoggedIn:
+            self._end_homes(lambda: None)
+            self._tell_closers()
+
+    def _tell_closers(self) -> None:
+        self._closing_request = None
+        for reply in self._closers:
             reply.succeed(None)
-            if first:
-                self._end_homes(lambda: None)
+        self._closers.clear()
 
     # --- the I/O thread: what comes out of the core
 
@@ -478,11 +503,9 @@ class Runtime:
             if type(result) is JoinReceipt:
                 home = self._homes[result.channel] = Home(result.channel, self.config)
                 result = (result, home)
-            if (reply := self._waiting.pop(output.request_id, None)) is not None:
-                reply.succeed(result)
+            self._ended_request(output.request_id, lambda reply: reply.succeed(result))
         elif kind is RequestErred:
-            if (reply := self._waiting.pop(output.request_id, None)) is not None:
-                reply.fail(output.error)
+            self._ended_request(output.request_id, lambda reply: reply.fail(output.error))
         elif kind is AskToken:
             self._ask(output.ask_id)
         else:
@@ -496,11 +519,21 @@ class Runtime:
             elif kind is ChannelLost and home_or_none is not None:
                 self._end_home(home_or_none, ChannelUnavailable(output.message, code=output.code))
 
+    def _ended_request(self, request_id: int, tell: Callable[[Reply[Any]], None]) -> None:
+        reply = self._waiting.pop(request_id, None)
+        if reply is not None:
+            tell(reply)
+        elif request_id == self._closing_request:
+            self._tell_closers()
+
     def _on_state(self, change: ConnectionStateChanged) -> None:
+        log.info("= %s %s (%s)", self.core.uid, change.state.value, change.code or change.reason.value)
         if change.state is ConnectionState.ABORTED:
             code = change.code or change.reason.value.lower()
-            text = change.message or f"the server ended the session: {code}"
-            self._end_homes(lambda: SessionEnded(text + "; logout() and login() work again", code=code))
+            text = change.message or code
+            self._end_homes(
+                lambda: SessionEnded(f"the session has ended: {text}; call logout(), then login()", code=code)
+            )
         elif change.state is ConnectionState.DISCONNECTED and change.reason is ConnectionChangeReason.LOGOUT:
             self._end_homes(lambda: None)
 
@@ -523,9 +556,7 @@ class Runtime:
             self._dropping = False
         else:
             if not self._dropping:
-                log.warning(
-                    "= handlers are too slow: %d calls wait, the oldest are dropped", MAX_WAITING_HANDLERS
-                )
+                log.warning("= handlers are too slow: %d calls wait, the oldest are dropped", MAX_WAITING_HANDLERS)
             self._dropping = True
             self._dispatcher.drop_oldest()
         try:
@@ -548,13 +579,9 @@ class Runtime:
                     raise TypeError(f"a token provider must return a str, not {type(token).__name__}")
             except BaseException as error:  # whatever it was, the core is to know that no token comes
                 cause = error
-                self.driver.post(
-                    lambda now: self._asked(lambda: self.core.token_failed(ask_id, cause, now=now))
-                )
+                self.driver.post(lambda now: self._asked(lambda: self.core.token_failed(ask_id, cause, now=now)))
             else:
-                self.driver.post(
-                    lambda now: self._asked(lambda: self.core.token_supplied(ask_id, token, now=now))
-                )
+                self.driver.post(lambda now: self._asked(lambda: self.core.token_supplied(ask_id, token, now=now)))
 
         try:
             start_daemon(ask, f"rtm-token-{ask_id}")
@@ -569,6 +596,7 @@ class Runtime:
 
     def _on_ended(self, fault: BaseException | None) -> None:
         self._closing = True
+        self._tell_closers()
         self._fail_waiting(lambda: closed_error(fault))
         self._end_homes(lambda: None if fault is None else closed_error(fault))
         self._dispatcher.close()

@@ -39,9 +39,7 @@ class Observer(Protocol):
 class Sockets:
     """All transports, by id. What is closed is forgotten at once, and nothing of it reported any more."""
 
-    def __init__(
-        self, selector: selectors.BaseSelector, observer: Observer, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, selector: selectors.BaseSelector, observer: Observer, clock: Callable[[], float]) -> None:
         self._selector = selector
         self._observer = observer
         self._clock = clock
@@ -65,9 +63,7 @@ class Sockets:
 
     # --- what the core wants
 
-    def add(
-        self, transport_id: int, sock: socket.socket, tls: TlsFilter | None = None, *, opening: bool
-    ) -> None:
+    def add(self, transport_id: int, sock: socket.socket, tls: TlsFilter | None = None, *, opening: bool) -> None:
         """Take over a connected, non-blocking socket. ``opening``: ``opened`` or ``failed`` is to be
         reported.
         """

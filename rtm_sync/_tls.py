@@ -19,9 +19,7 @@ class TlsFilter:
 
     __slots__ = ("_held", "_incoming", "_object", "_outgoing", "_unwrapped", "ended", "established")
 
-    def __init__(
-        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
-    ) -> None:
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> None:
         """A client begins the handshake: ``take`` gives what is to be sent.
 
         Raises ValueError or ``ssl.SSLError`` for a host name or a context that cannot be used.

@@ -36,9 +36,7 @@ class Transport:
         "transport_id",
     )
 
-    def __init__(
-        self, transport_id: int, sock: socket.socket, tls: TlsFilter | None, *, opening: bool
-    ) -> None:
+    def __init__(self, transport_id: int, sock: socket.socket, tls: TlsFilter | None, *, opening: bool) -> None:
         self.transport_id = transport_id
         self.sock = sock
         self.tls = tls

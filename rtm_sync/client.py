@@ -14,18 +14,29 @@ import warnings
 from collections.abc import Callable, Sequence
 from queue import Empty
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast, get_args
 
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.endpoints import parse_endpoints
-from rtm_sansio.errors import ConfigError, InvalidArgument, LoginTimeout, Outcome, RequestTimeout
-from rtm_sansio.events import ChannelMessageReceived, JoinReceipt, SendReceipt, TokenReceipt
+from rtm_sansio.errors import ClientClosed, ConfigError, InvalidArgument, LoginTimeout, Outcome, RequestTimeout
+from rtm_sansio.events import (
+    ChannelEvent,
+    ChannelMessageReceived,
+    ClientEvent,
+    EventsDropped,
+    JoinReceipt,
+    SendReceipt,
+    TokenReceipt,
+)
 from rtm_sansio.states import ConnectionState
 
 from ._runtime import EventIterator, Handler, Home, Runtime
 from ._threads import is_coroutine_function
 
 E = TypeVar("E")
+
+_EVENT_TYPES = frozenset((*get_args(ClientEvent), *get_args(ChannelEvent)))
+_DEFAULT_CONFIG = ClientConfig()
 
 CLOSE_SECONDS = 2.0
 """What ``close`` may take for the logout and for the last bytes together."""
@@ -34,17 +45,12 @@ CLOSE_SECONDS = 2.0
 def _check_timeout(timeout: float | None) -> None:
     if timeout is None:
         return
-    if (
-        isinstance(timeout, bool)
-        or not isinstance(timeout, (int, float))
-        or not math.isfinite(timeout)
-        or timeout <= 0
-    ):
-        raise InvalidArgument(
-            f"timeout is {timeout!r}; it must be a finite number of seconds above 0, or None"
-        )
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not math.isfinite(timeout) or timeout <= 0:
+        raise InvalidArgument(f"timeout is {timeout!r}; it must be a finite number of seconds above 0, or None")
     if timeout > MAX_TIMEOUT_SECONDS:
-        raise InvalidArgument(f"timeout is {timeout!r} s; the limit is {MAX_TIMEOUT_SECONDS:g} s")
+        raise InvalidArgument(
+            f"a timeout of {timeout!r} s is too long; the limit is {MAX_TIMEOUT_SECONDS:g} s", code="invalid_timeout"
+        )
 
 
 MAX_TIMEOUT_SECONDS = 1_000_000.0
@@ -55,7 +61,8 @@ class Client:
     """One instance of a user: it logs in, stays logged in through interruptions, and carries channels.
 
     ``url`` is one ``ws://`` or ``wss://`` URL, or several that are tried in turn. ``ssl`` is the context for
-    ``wss://`` (default: ``ssl.create_default_context()``). Raises ConfigError for a URL that can never work.
+    ``wss://`` (default: ``ssl.create_default_context()``). Raises ConfigError for a URL that can never work,
+    or for ``ssl`` without any ``wss://`` URL.
 
     Use it as a context manager, or call ``close``. One object lives through all reconnects; after ``logout``
     it can log in again, after ``close`` it cannot. Its I/O thread is started by the first call that needs it.
@@ -65,13 +72,15 @@ class Client:
         self,
         url: str | Sequence[str],
         *,
-        config: ClientConfig | None = None,
+        config: ClientConfig = _DEFAULT_CONFIG,
         ssl: ssl_module.SSLContext | None = None,
     ) -> None:
         if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):
             raise ConfigError(f"ssl must be an ssl.SSLContext or None, not {type(ssl).__name__}")
         endpoints = parse_endpoints(url)
-        self._runtime = Runtime(ClientConfig() if config is None else config, endpoints, ssl)
+        if ssl is not None and not any(endpoint.secure for endpoint in endpoints):
+            raise ConfigError("ssl is given, but no URL begins with wss://; nothing would be encrypted")
+        self._runtime = Runtime(config, endpoints, ssl)
 
     def __repr__(self) -> str:
         return f"<rtm_sync.Client uid={self.uid!r} {self.state.value}>"
@@ -80,7 +89,7 @@ class Client:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -115,9 +124,7 @@ class Client:
 
     # --- the login
 
-    def login(
-        self, uid: str, token: str | Callable[[], str] | None = None, *, timeout: float | None = None
-    ) -> None:
+    def login(self, uid: str, token: str | Callable[[], str] | None = None, *, timeout: float | None = None) -> None:
         """Log in; returns when CONNECTED (S3). Reconnecting afterwards is automatic.
 
         ``token`` is the token, or a callable that returns one; that is called in a thread of its own each
@@ -147,15 +154,26 @@ class Client:
         (seconds) only shortens the wait. Raises NotLoggedIn in DISCONNECTED, ClientClosed.
         """
         _check_timeout(timeout)
+        begun = False
+
+        def begin(now: float) -> int:
+            nonlocal begun
+            request_id = self._runtime.core.logout(now=now)
+            begun = True
+            return request_id
+
         try:
             self._runtime.request(
-                lambda now: self._runtime.core.logout(now=now),
+                begin,
                 timeout=timeout,
                 waits=False,
-                too_late=lambda: RequestTimeout("logout", outcome=Outcome.UNKNOWN),
+                too_late=lambda: RequestTimeout("logout() was not confirmed", outcome=Outcome.UNKNOWN),
             )
         except RequestTimeout:
             pass  # logged out all the same; only the server's confirmation is not waited for
+        except ClientClosed:
+            if not begun:  # else it was close() that ended the wait, and nothing is wrong
+                raise
 
     def close(self) -> None:
         """Log out (at most 2 s) and end: calls that wait get ClientClosed, iterators end, the I/O thread
@@ -213,21 +231,18 @@ class Client:
         seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
         deadline = time.monotonic() + seconds
         receipt, home = self._runtime.request(
-            lambda now: self._runtime.core.join(
-                channel, echo=echo, timeout_seconds=_left(deadline, now), now=now
-            ),
+            lambda now: self._runtime.core.join(channel, echo=echo, timeout_seconds=_left(deadline, now), now=now),
             timeout=seconds,
             undo=self._runtime.undo_join,
         )
         return Channel(self, self._runtime, home, receipt)
 
-    def events(self) -> EventIterator[Any]:
+    def events(self) -> EventIterator[ClientEvent | EventsDropped]:
         """Iterates the client's own events: all that belong to no channel (S52).
 
         Ends at ``logout`` and ``close``, raises SessionEnded when ABORTED; interruptions do not end it.
         Raises InvalidState if another iterator is open, ClientClosed.
         """
-        self._runtime.start()
         return EventIterator(self._runtime, None)
 
     def on(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:
@@ -238,12 +253,11 @@ class Client:
         What a handler raises is logged (S53). If 10,000 calls wait the oldest are dropped, which is logged as
         well. Raises InvalidArgument for something that cannot be called, or a coroutine function.
         """
-        if not isinstance(event_type, type):
-            raise InvalidArgument("event_type must be a class of events, as ChannelMessageReceived")
+        self._runtime.driver.check_process()
+        if event_type not in _EVENT_TYPES:
+            raise InvalidArgument(f"{event_type!r} is not a class of events, such as MemberJoined")
         if not callable(handler) or is_coroutine_function(handler):
-            raise InvalidArgument(
-                "handler must be a plain callable; coroutine functions work with rtm_async only"
-            )
+            raise InvalidArgument("handler must be a plain callable; coroutine functions work with rtm_async only")
         registration = Handler(event_type, handler)
         self._runtime.add_handler(registration)
         return lambda: self._runtime.remove_handler(registration)
@@ -258,21 +272,32 @@ class Channel:
     ended it stays so: joining again gives another object.
     """
 
+    __slots__ = ("_client", "_home", "_receipt", "_runtime")
+
     def __init__(self, client: Client, runtime: Runtime, home: Home, receipt: JoinReceipt) -> None:
         """Not for applications."""
         self._client = client  # a channel in use keeps its client alive
         self._runtime = runtime
         self._home = home
-        self.receipt = receipt
-        """What the server answered to the join: offset, epoch, members."""
+        self._receipt = receipt
 
     def __repr__(self) -> str:
-        return f"<rtm_sync.Channel {self.name!r}>"
+        return f"<rtm_sync.Channel {self.name!r}{'' if self.joined else ', ended'}>"
 
     @property
     def name(self) -> str:
         """The name of the channel."""
         return self._home.name
+
+    @property
+    def receipt(self) -> JoinReceipt:
+        """What the server answered to the join: offset, epoch, and the members as of then."""
+        return self._receipt
+
+    @property
+    def joined(self) -> bool:
+        """Whether this object's membership goes on, be it through an interruption."""
+        return not self._home.queue.ended
 
     def send(self, message: str | bytes, *, timeout: float | None = None) -> SendReceipt:
         """Send a message to the channel; returns when it stands in the channel's log, with its offset (S34).
@@ -302,13 +327,15 @@ class Channel:
         seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
         deadline = time.monotonic() + seconds
         self._runtime.request(
-            lambda now: self._runtime.leave(self._home, _left(deadline, now), now), timeout=seconds
+            lambda now: self._runtime.leave(self._home, _left(deadline, now), now),
+            timeout=seconds,
+            cancellable=False,
         )
 
     def __iter__(self) -> EventIterator[ChannelMessageReceived]:
         return EventIterator(self._runtime, self._home, ChannelMessageReceived)
 
-    def events(self) -> EventIterator[Any]:
+    def events(self) -> EventIterator[ChannelEvent | EventsDropped]:
         """Iterates all events of the channel: messages, joins, leaves, gaps (S52). Raises InvalidState if
         another iterator is open.
         """

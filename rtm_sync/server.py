@@ -14,6 +14,7 @@ import socket
 import ssl as ssl_module
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from queue import Empty
@@ -41,6 +42,8 @@ CLOSE_SECONDS = 2.0
 """What ``close`` gives the transports to take their last bytes."""
 BACKLOG = 1024
 
+_DEFAULT_CONFIG = ServerConfig()
+
 log = logging.getLogger("rtm")
 
 
@@ -64,9 +67,7 @@ class _Hosting:
     ) -> None:
         self._authenticate = authenticate
         self._blocking = bool(getattr(authenticate, "blocking", True))
-        self._workers = Workers(
-            "rtm-authenticator", threads=AUTHENTICATOR_THREADS, max_waiting=MAX_WAITING_LOGINS
-        )
+        self._workers = Workers("rtm-authenticator", threads=AUTHENTICATOR_THREADS, max_waiting=MAX_WAITING_LOGINS)
         self.hub = Hub(config, entropy=os.urandom, rng=random.Random())
         self.driver = Driver(
             self.hub,
@@ -112,9 +113,7 @@ class _Hosting:
             self._workers.submit(lambda: self.driver.post(self._judge(request)))
         except RuntimeError as fault:  # no thread to be had, or too much to do
             log.warning("! a login of %s is put off: %s", request.uid, fault)
-            self._refusal(request, Code.UNAVAILABLE, "too many logins at a time", BUSY_RETRY_SECONDS)(
-                time.monotonic()
-            )
+            self._refusal(request, Code.UNAVAILABLE, "too many logins at a time", BUSY_RETRY_SECONDS)(time.monotonic())
 
     def _judge(self, request: LoginRequested | RenewalRequested) -> Callable[[float], None]:
         """Ask the authenticator; returns what is to be done with the hub in consequence."""
@@ -122,10 +121,18 @@ class _Hosting:
         try:
             identity = judge(self._authenticate(request))
         except LoginDenied as denied:
+            log.info("! the login of %r is refused: %s", request.uid, denied)
             return self._refusal(request, denied.refusal_code, str(denied), denied.retry_after_seconds)
         except Exception:
-            log.exception("! the authenticator failed for %s", request.uid)
-            return self._refusal(request, Code.AUTHENTICATOR_FAILED, "the authenticator failed", None)
+            # An exception may quote what it could not find: the token never reaches the log.
+            text = traceback.format_exc()
+            for secret in (request.token, repr(request.token)[1:-1]):
+                if secret:
+                    text = text.replace(secret, "<token>")
+            log.error("! the authenticator failed for %r:\n%s", request.uid, text.rstrip())  # noqa: TRY400
+            return self._refusal(
+                request, Code.AUTHENTICATOR_FAILED, "the login could not be checked; try again later", None
+            )
         accept = hub.accept_login if isinstance(request, LoginRequested) else hub.accept_renewal
         return lambda now: accept(transport_id, expires_at=identity.expires_at, now=now)
 
@@ -134,9 +141,7 @@ class _Hosting:
     ) -> Callable[[float], None]:
         transport_id, hub = request.transport_id, self.hub
         if isinstance(request, LoginRequested):
-            return lambda now: hub.refuse_login(
-                transport_id, code, text, retry_after_seconds=retry_after, now=now
-            )
+            return lambda now: hub.refuse_login(transport_id, code, text, retry_after_seconds=retry_after, now=now)
         return lambda now: hub.refuse_renewal(transport_id, code, text, now=now)
 
     def _on_ended(self, fault: BaseException | None) -> None:
@@ -163,23 +168,23 @@ class Server:
         port: int = 0,
         *,
         authenticate: Authenticator,
-        config: ServerConfig | None = None,
+        config: ServerConfig = _DEFAULT_CONFIG,
         ssl: ssl_module.SSLContext | None = None,
         sock: socket.socket | None = None,
     ) -> None:
         if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):
             raise ConfigError(f"ssl must be an ssl.SSLContext or None, not {type(ssl).__name__}")
         if not callable(authenticate):
-            raise ConfigError(
-                "authenticate must be a callable: JwtAuthenticator(...), allow_any_uid, or your own"
-            )
+            raise ConfigError("authenticate must be a callable: JwtAuthenticator(...), allow_any_uid, or your own")
         if is_coroutine_function(authenticate):
             raise ConfigError("authenticate is a coroutine function; it works with rtm_async only")
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ConfigError(f"port is {port!r}; it must be a number from 0 to 65535")
+        if sock is not None and sock.type != socket.SOCK_STREAM:
+            raise ConfigError("sock must be a listening stream socket")
         self._host, self._port, self._sock = host, port, sock
         self._authenticate = authenticate
-        self._config = ServerConfig() if config is None else config
+        self._config = config
         self._tls = ssl
         self._hosting: _Hosting | None = None
         self._address: tuple[str, int] | None = None
@@ -193,18 +198,13 @@ class Server:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
     def __del__(self) -> None:
         hosting: _Hosting | None = getattr(self, "_hosting", None)
-        if (
-            hosting is None
-            or sys.is_finalizing()
-            or not hosting.driver.same_process
-            or not hosting.driver.started
-        ):
+        if hosting is None or sys.is_finalizing() or not hosting.driver.same_process or not hosting.driver.started:
             return
         if not self._closed:
             warnings.warn(
@@ -254,7 +254,8 @@ class Server:
         if self._tls is not None and self._sock is None and self._host not in ("", "0.0.0.0", "::"):
             host = self._host  # the name that the certificate was made for
         host = f"[{host}]" if ":" in host else host
-        return f"{'ws' if self._tls is None else 'wss'}://{host}:{port}{self._config.path}"
+        path = "" if self._config.path == "/" else self._config.path
+        return f"{'ws' if self._tls is None else 'wss'}://{host}:{port}{path}"
 
     def kick(self, uid: str) -> None:
         """End the session of ``uid``: its client is ABORTED with KICKED_BY_SERVER; a new ``login`` is free.
@@ -287,7 +288,11 @@ class Server:
         """
         self._closed = True
         hosting = self._hosting
-        if hosting is None or not hosting.driver.same_process:
+        if hosting is None:
+            if self._sock is not None:
+                self._sock.close()  # it was the server's from the start
+            return
+        if not hosting.driver.same_process:
             return
         try:
             try:

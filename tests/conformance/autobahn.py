@@ -145,9 +145,7 @@ def _pip(home: Path) -> list[str]:
 
 def _quietly(command: list[str]) -> None:
     # virtualenv and pip must not see the environment that this process runs in.
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    }
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     environment["PYTHONWARNINGS"] = "ignore"
     answer = subprocess.run(
         command,
@@ -180,9 +178,7 @@ def _specification(reports: Path, cases: Iterable[str], excluded: Iterable[str])
     }
 
 
-def _start(
-    wstest: Path, mode: str, specification: Mapping[str, object], reports: Path
-) -> subprocess.Popen[bytes]:
+def _start(wstest: Path, mode: str, specification: Mapping[str, object], reports: Path) -> subprocess.Popen[bytes]:
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
     spec = reports / f"{mode}.json"
@@ -210,15 +206,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def fuzzing_server(
-    wstest: Path, reports: Path, *, cases: Iterable[str], excluded: Iterable[str]
-) -> Iterator[str]:
+def fuzzing_server(wstest: Path, reports: Path, *, cases: Iterable[str], excluded: Iterable[str]) -> Iterator[str]:
     """The suite as a server, for clients; yields its URL."""
     port = _free_port()
     url = f"ws://127.0.0.1:{port}"
-    process = _start(
-        wstest, "fuzzingserver", {**_specification(reports, cases, excluded), "url": url}, reports
-    )
+    process = _start(wstest, "fuzzingserver", {**_specification(reports, cases, excluded), "url": url}, reports)
     try:
         deadline = time.monotonic() + 20
         while True:

@@ -128,9 +128,7 @@ class EchoServerCore(_EchoCore):
 
     def transport_accepted(self, *, peer: str, now: float) -> int:
         self._last_id += 1
-        self._wires[self._last_id] = ServerWire(
-            path=self._path, subprotocols=(), max_message_bytes=MAX_MESSAGE_BYTES
-        )
+        self._wires[self._last_id] = ServerWire(path=self._path, subprotocols=(), max_message_bytes=MAX_MESSAGE_BYTES)
         return self._last_id
 
 
@@ -191,9 +189,7 @@ class EchoClientCore(_EchoCore):
     def _plan(self, answer: str) -> None:
         self.case_count = int(json.loads(answer))
         numbers = range(1, self.case_count + 1)
-        self._visits = [
-            _Visit(f"/runCase?case={number}&agent={self._agent}", echo=True) for number in numbers
-        ]
+        self._visits = [_Visit(f"/runCase?case={number}&agent={self._agent}", echo=True) for number in numbers]
         self._visits.append(_Visit(f"/updateReports?agent={self._agent}", echo=False))
 
     def _message(self, transport_id: int, wire: Any, payload: str | bytes, *, now: float) -> None:

@@ -28,9 +28,7 @@ def test_no_reason_is_stale(results_of: ResultsOf, everything: bool) -> None:
     assert not stale
 
 
-def test_the_table_is_current(
-    results_of: ResultsOf, everything: bool, request: pytest.FixtureRequest
-) -> None:
+def test_the_table_is_current(results_of: ResultsOf, everything: bool, request: pytest.FixtureRequest) -> None:
     results = {run: results_of(run) for run in RUNS}
     if request.config.getoption("autobahn_write", False):
         assert everything, "the table shows all groups: --write wants --all"
@@ -41,8 +39,6 @@ def test_the_table_is_current(
     groups = autobahn.groups_of(everything=everything)
     wanted = autobahn.rows(results, groups) + autobahn.remarks(results, groups)
     absent = [line for line in wanted if line not in lines]
-    assert not absent, "docs/conformance.md is old (tox -e conformance -- --all --write):\n" + "\n".join(
-        absent
-    )
+    assert not absent, "docs/conformance.md is old (tox -e conformance -- --all --write):\n" + "\n".join(absent)
     if everything:
         assert lines == autobahn.table(results).splitlines()

@@ -38,18 +38,12 @@ def test_a_clean_run_passes() -> None:
 
 
 def test_informational_passes() -> None:
-    assert (
-        autobahn.objections(with_result("7.13", "INFORMATIONAL", "INFORMATIONAL"), groups=QUICK_GROUPS) == []
-    )
+    assert autobahn.objections(with_result("7.13", "INFORMATIONAL", "INFORMATIONAL"), groups=QUICK_GROUPS) == []
 
 
-@pytest.mark.parametrize(
-    "behavior", ["FAILED", "WRONG CODE", "UNCLEAN", "FAILED BY CLIENT", "UNIMPLEMENTED", "new"]
-)
+@pytest.mark.parametrize("behavior", ["FAILED", "WRONG CODE", "UNCLEAN", "FAILED BY CLIENT", "UNIMPLEMENTED", "new"])
 def test_a_failure_is_named(behavior: str) -> None:
-    assert autobahn.objections(with_result("5.3", behavior), groups=QUICK_GROUPS) == [
-        f"case 5.3: exchange {behavior}"
-    ]
+    assert autobahn.objections(with_result("5.3", behavior), groups=QUICK_GROUPS) == [f"case 5.3: exchange {behavior}"]
     assert autobahn.objections(with_result("5.3", "OK", behavior), groups=QUICK_GROUPS) == [
         f"case 5.3: close {behavior}"
     ]
@@ -69,9 +63,7 @@ def test_non_strict_wants_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_reason_is_no_excuse_for_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autobahn, "REASONS", {"5.3": "Because."})
 
-    assert autobahn.objections(with_result("5.3", "FAILED"), groups=QUICK_GROUPS) == [
-        "case 5.3: exchange FAILED"
-    ]
+    assert autobahn.objections(with_result("5.3", "FAILED"), groups=QUICK_GROUPS) == ["case 5.3: exchange FAILED"]
 
 
 def test_a_reason_goes_when_its_case_is_strict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +77,7 @@ def test_a_reason_goes_when_its_case_is_strict(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_tcp_decides_does_not_change_the_table() -> None:
     always = [Result(case=case, behavior="NON-STRICT", behavior_close="OK") for case in autobahn.REASONS]
-    sometimes = [
-        replace(result, behavior="OK") if result.case in autobahn.TIMED else result for result in always
-    ]
+    sometimes = [replace(result, behavior="OK") if result.case in autobahn.TIMED else result for result in always]
 
     assert autobahn.table(dict.fromkeys(RUNS, sometimes)) == autobahn.table(dict.fromkeys(RUNS, always))
     assert autobahn.stale_reasons(dict.fromkeys(RUNS, sometimes), groups=QUICK_GROUPS) == []
@@ -103,9 +93,7 @@ def test_a_missing_case_is_noticed() -> None:
 def test_compression_may_be_unimplemented_and_nothing_else() -> None:
     groups = autobahn.groups_of(everything=True)
     results = [
-        Result(
-            case=r.case, behavior="UNIMPLEMENTED" if r.group in ("12", "13") else "OK", behavior_close="OK"
-        )
+        Result(case=r.case, behavior="UNIMPLEMENTED" if r.group in ("12", "13") else "OK", behavior_close="OK")
         for r in clean_results(groups=groups)
     ]
 
@@ -138,17 +126,11 @@ def test_the_table_in_docs_has_a_clean_row_for_each_group() -> None:
     text = autobahn.TABLE.read_text(encoding="utf-8")
 
     assert f"test suite {autobahn.SUITE_VERSION} " in text
-    assert f"autobahntestsuite=={autobahn.SUITE_VERSION}\n" in autobahn.REQUIREMENTS.read_text(
-        encoding="utf-8"
-    )
+    assert f"autobahntestsuite=={autobahn.SUITE_VERSION}\n" in autobahn.REQUIREMENTS.read_text(encoding="utf-8")
     for group, (count, what) in CASES_BY_GROUP.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| {group} | {what} | {count} | "))
         verdicts = re.findall(r"(\d+) ([A-Z-]+)", row.partition(what)[2].partition(f"| {count} |")[2])
-        allowed = (
-            {"UNIMPLEMENTED"}
-            if group in autobahn.UNIMPLEMENTED_GROUPS
-            else {"OK", "INFORMATIONAL", "NON-STRICT"}
-        )
+        allowed = {"UNIMPLEMENTED"} if group in autobahn.UNIMPLEMENTED_GROUPS else {"OK", "INFORMATIONAL", "NON-STRICT"}
         assert sum(int(number) for number, _ in verdicts) == count * len(RUNS)
         assert {name for _, name in verdicts} <= allowed
     for case in autobahn.REASONS:

@@ -293,9 +293,7 @@ def test_a_script_cut_at_every_byte(role: str) -> None:
 def test_the_end_of_the_stream_says_where_it_came(role: str) -> None:
     """Section 7.1.5: 1006, and whether a frame was cut."""
     wire = open_wire(role)
-    assert wire.receive_eof() == [
-        Closed(code=1006, reason="the stream ended without a close frame", by_peer=True)
-    ]
+    assert wire.receive_eof() == [Closed(code=1006, reason="the stream ended without a close frame", by_peer=True)]
     wire = open_wire(role)
     assert wire.receive(peer_frame(role, b"cut off")[:5]) == []
     assert wire.receive_eof() == [
@@ -434,9 +432,7 @@ def test_fragments_make_messages(role: str, size: int) -> None:
 
 @pytest.mark.parametrize("opcode", [BINARY, TEXT])
 @pytest.mark.parametrize("fin", [True, False])
-def test_a_message_inside_a_fragmented_one_is_a_violation(
-    role: str, size: int, opcode: int, fin: bool
-) -> None:
+def test_a_message_inside_a_fragmented_one_is_a_violation(role: str, size: int, opcode: int, fin: bool) -> None:
     """Section 5.4: fragments of two messages are not mixed; 1002."""
     stream = peer_frame(role, b"a", fin=False) + peer_frame(role, b"b", opcode, fin=fin)
     assert_violation(role, stream, size, 1002)
@@ -450,9 +446,7 @@ def test_the_limit_counts_all_fragments(role: str, size: int) -> None:
     header = peer_frame(role, b"123456", CONTINUATION)[:2]
     events, sent = feed(wire, peer_frame(role, b"12345", fin=False) + header, size)
     [closed] = events
-    assert closed == Closed(
-        code=1009, reason="a message of at least 11 bytes is over the limit of 10", by_peer=False
-    )
+    assert closed == Closed(code=1009, reason="a message of at least 11 bytes is over the limit of 10", by_peer=False)
     assert spoken_by(role, sent) == [CloseConnection(code=1009, reason=closed.reason)]
 
 
@@ -574,9 +568,7 @@ def test_a_flood_of_control_frames_ends(role: str) -> None:
     assert wire.receive(ping * 424 + fragments) == [b"ab"]
     assert wire.receive(peer_frame(role, b"y", fin=False) + pong * 1024) == []
     [closed] = wire.receive(pong)
-    assert closed == Closed(
-        code=1008, reason="more than 1024 control frames without a message between", by_peer=False
-    )
+    assert closed == Closed(code=1008, reason="more than 1024 control frames without a message between", by_peer=False)
 
 
 def test_no_pong_behind_our_close_frame(role: str) -> None:
@@ -599,9 +591,7 @@ def test_no_pong_behind_our_close_frame(role: str) -> None:
         (b"\x0f\xa0" + "é".encode() * 61, 4000, "é" * 61),
     ],
 )
-def test_the_peers_close_frame_is_echoed(
-    role: str, size: int, payload: bytes, code: int, reason: str
-) -> None:
+def test_the_peers_close_frame_is_echoed(role: str, size: int, payload: bytes, code: int, reason: str) -> None:
     """Section 5.5.1: with its code; once, and whatever comes behind it is discarded."""
     wire = open_wire(role)
     stream = peer_frame(role, payload, CLOSE)
@@ -706,9 +696,7 @@ def test_reserved_opcodes(role: str, size: int, opcode: int) -> None:
 def test_control_frames_are_short_and_whole(role: str, size: int, opcode: int) -> None:
     """Section 5.5: at most 125 bytes, not fragmented; 1002."""
     assert_violation(role, masked_as_due(role, bytes([opcode, 0])), size, 1002)
-    assert_violation(
-        role, masked_as_due(role, bytes([0x80 | opcode, 126, 0, 126]), b"\x03\xe8" * 63), size, 1002
-    )
+    assert_violation(role, masked_as_due(role, bytes([0x80 | opcode, 126, 0, 126]), b"\x03\xe8" * 63), size, 1002)
 
 
 @pytest.mark.parametrize(
@@ -771,6 +759,17 @@ def test_a_refused_header_waits_for_nothing(role: str) -> None:
     [closed] = wire.receive(b"\0\0\0\1\0\0\0\0")
     assert isinstance(closed, Closed)
     assert closed.code == 1002
+
+
+def test_a_refused_header_is_read_once(role: str) -> None:
+    """Bytes that wsproto has are not given to it again: its verdict comes with the first payload byte (F-08)."""
+    wire = open_wire(role)
+    assert wire.receive(peer_frame(role, b"a", fin=False)) == []
+    frame = peer_frame(role, b"b")
+    events, _ = feed(wire, frame[:-1], 1)
+    assert events == []
+    assert wire.is_open
+    assert [type(event) for event in wire.receive(frame[-1:])] == [Closed]
 
 
 def test_the_end_of_the_stream_in_a_header_that_is_wrong(role: str) -> None:
