@@ -94,7 +94,7 @@ class Connecting:
                 for key, _ in selector.select(max(0.0, next_start - time.monotonic()) if addresses else None):
                     if key.data is None:
                         raise Cancelled
-                    connected = key.data
+                    connected: socket.socket = key.data
                     selector.unregister(connected)
                     if code := connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                         faults.append(OSError(code, os.strerror(code)))

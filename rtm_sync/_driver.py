@@ -190,7 +190,7 @@ class Driver(IoThread):
             self._draining = False
 
     def _do(self, output: Any) -> None:
-        kind: object = type(output)
+        kind = type(output)  # pyright: ignore[reportUnknownVariableType]
         if kind is Transmit:
             self._sockets.put(output.transport_id, output.data)
         elif kind is OpenTransport:

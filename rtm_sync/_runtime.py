@@ -497,7 +497,7 @@ class Runtime:
     # --- the I/O thread: what comes out of the core
 
     def _on_output(self, output: Any) -> None:
-        kind: object = type(output)
+        kind = type(output)  # pyright: ignore[reportUnknownVariableType]
         if kind is RequestCompleted:
             result = output.result
             if type(result) is JoinReceipt:

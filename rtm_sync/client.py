@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from queue import Empty
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, get_args
+from typing import Self, TypeVar, cast, get_args
 
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.endpoints import parse_endpoints

@@ -229,8 +229,7 @@ class Server:
                 _check_loopback(listeners)
             for listener in listeners:
                 listener.setblocking(False)
-            name = listeners[0].getsockname()
-            self._address = (str(name[0]), int(name[1])) if isinstance(name, tuple) else (str(name), 0)
+            self._address = _address_of(listeners[0])
             self._hosting = _Hosting(self._config, self._authenticate, self._tls, listeners)
             self._hosting.start()
         except BaseException:
@@ -251,7 +250,7 @@ class Server:
         host, port = self._bound()
         if host in ("0.0.0.0", "::"):
             host = "127.0.0.1" if host == "0.0.0.0" else "::1"
-        if self._tls is not None and self._sock is None and self._host not in ("", "0.0.0.0", "::"):
+        elif self._sock is None and self._host:
             host = self._host  # the name that the certificate was made for
         host = f"[{host}]" if ":" in host else host
         path = "" if self._config.path == "/" else self._config.path
@@ -335,6 +334,13 @@ def _listen(host: str, port: int) -> list[socket.socket]:
             listener.close()
         raise
     return listeners
+
+
+def _address_of(listener: socket.socket) -> tuple[str, int]:
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return "localhost", 0
+    host, port = listener.getsockname()[:2]
+    return str(host), int(port)
 
 
 def _check_loopback(listeners: list[socket.socket]) -> None:

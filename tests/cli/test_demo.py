@@ -26,7 +26,7 @@ def test_a_kept_promise_is_status_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert play(performance()) == 0
     out = capsys.readouterr().out
     assert "times scaled 1:10, seed 7" in out
-    assert "14 of 14 promises kept, lost: 0, duplicated: 0" in out
+    assert "15 of 15 promises kept, lost: 0, duplicated: 0" in out
     assert "\x1b[" not in out
 
 

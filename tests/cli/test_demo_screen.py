@@ -101,7 +101,7 @@ def test_a_kept_and_a_broken_promise_look_different_without_colours() -> None:
     bad = the_end([record for record in records if record is not seen])
     assert "✘ no confirmed message is lost: 9 of 10 arrived" in bad
     assert "lost: 1" in bad
-    assert bad.rstrip().splitlines()[-1].startswith("✘ 13 of 14 promises kept, lost: 1")
+    assert bad.rstrip().splitlines()[-1].startswith("✘ 14 of 15 promises kept, lost: 1")
     twice = the_end([*records, seen])
     assert "duplicated: 1" in twice
 

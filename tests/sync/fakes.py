@@ -74,6 +74,16 @@ class FakeCore:
                 return found
             assert found[0] not in ("lost", "failed"), f"{found} while waiting for {kind!r}"
 
+    def expect_end(self) -> tuple[Any, ...]:
+        """The next end of a transport, ``lost`` or ``failed``; whatever comes before it is passed over."""
+        while True:
+            try:
+                found = self.inputs.get(timeout=PATIENCE_SECONDS)
+            except Empty:
+                raise AssertionError("no end came") from None
+            if found[0] in ("lost", "failed"):
+                return found
+
     def expect_data(self, transport_id: int, size: int) -> bytes:
         """All data of a transport, once it is so much."""
         while len(self.data.get(transport_id, b"")) < size:
@@ -114,8 +124,9 @@ class Run:
         self.driver = Driver(core, self.events.put, **options)  # type: ignore[arg-type]
 
     def put(self, *outputs: Any) -> None:
-        """Have the core give these outputs."""
+        """Have the core give these outputs; returns when they are carried out, as far as that is not for the sockets."""
         self.driver.call(lambda now: self.core.outputs.extend(outputs))
+        self.driver.call(lambda now: None)
 
     def open(self, url: str, transport_id: int = 1) -> None:
         self.put(OpenTransport(transport_id=transport_id, endpoint=parse_endpoint(url), attempt=1))

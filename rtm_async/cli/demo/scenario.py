@@ -117,7 +117,7 @@ class Story:
         self._begin(
             4,
             "Beyond the presence window",
-            "alice is away for more than 30 s: the server ends her session, and keeps the messages.",
+            "After 30 s the server ends alice's session. Her messages are kept.",
         )
         self._change(link, LinkCondition.CUT)
         await self._until(lambda: self._bob_saw(LeaveCause.TIMED_OUT), "bob sees that alice has timed out")

@@ -263,7 +263,8 @@ class _Ruler:
             (step for step in (1, 2, 5, 10, 20, 30, 60, 120, 300) if step / self.end * self.columns >= 10),
             600,
         )
-        return self.marks((float(at), f"|{at}s") for at in range(0, int(self.end) + 1, step))
+        labels = [(at, f"|{at}s") for at in range(0, int(self.end) + 1, step)]
+        return self.marks((at, text) for at, text in labels if self.column(at) + len(text) <= self.columns)
 
 
 def _lane(label: str, content: str, style: str) -> Text:
