@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from rtm_sansio.driving import AcceptingCore, ConnectingCore, DrivenCore
 from rtm_sansio.effects import CloseTransport, Endpoint, OpenTransport, PauseReading, ResumeReading, Transmit
@@ -58,8 +58,7 @@ class _Link(asyncio.Protocol):
         self.linger: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
         self.write = transport.write
         # Tells us when the socket begins to refuse bytes, and when it has taken all.
         transport.set_write_buffer_limits(high=1, low=0)
@@ -393,11 +392,16 @@ class AcceptingDriver(Driver[AcceptingCore]):
         super().__init__(core, loop=loop, on_output=on_output)
         self._flush_scheduled = False
         self._listening: list[asyncio.Task[None]] = []
+        self._unadopted: set[socket.socket] = set()
         core.set_wall_clock(time.time(), now=self.time())
 
     def listen(self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None) -> None:
         """Accept from these listening, non-blocking sockets, which are the driver's from now on."""
-        self._listening = [self._start(self._accept(listener, tls)) for listener in listeners]
+        for listener in listeners:
+            task = self._start(self._accept(listener, tls))
+            # Not in the task itself: it may be cancelled before its first step.
+            task.add_done_callback(lambda _, listener=listener: listener.close())  # type: ignore[misc]
+            self._listening.append(task)
 
     async def stop_listening(self) -> None:
         """Accept nothing more; the sockets are closed when this returns."""
@@ -407,21 +411,22 @@ class AcceptingDriver(Driver[AcceptingCore]):
             await asyncio.wait(self._listening)
 
     async def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-        with listener:
-            for count in itertools.count(1):
-                try:
-                    accepted, _ = await self.loop.sock_accept(listener)
-                except ConnectionAbortedError:  # it was gone before we came to it
-                    continue
-                except OSError as error:
-                    _log.warning("accepting nothing for %g s: %s", ACCEPT_PAUSE_SECONDS, error)
-                    await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-                    continue
-                _ = self._start(self._adopt(accepted, tls))
-                if count % ACCEPTS_PER_PASS == 0:  # accepting does not wait as long as there is something to accept
-                    await asyncio.sleep(0)
+        for count in itertools.count(1):
+            try:
+                accepted, _ = await self.loop.sock_accept(listener)
+            except ConnectionAbortedError:  # it was gone before we came to it
+                continue
+            except OSError as error:
+                _log.warning("accepting nothing for %g s: %s", ACCEPT_PAUSE_SECONDS, error)
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            self._unadopted.add(accepted)
+            _ = self._start(self._adopt(accepted, tls))
+            if count % ACCEPTS_PER_PASS == 0:  # accepting does not wait while there is something to accept
+                await asyncio.sleep(0)
 
     async def _adopt(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        self._unadopted.discard(accepted)
         options: dict[str, Any] = {}
         if tls is not None:
             options = {
@@ -453,6 +458,12 @@ class AcceptingDriver(Driver[AcceptingCore]):
         if not self._stopped:
             self.core.flush(now=self.time())
             self.pump()
+
+    def stop(self) -> None:
+        super().stop()
+        for accepted in self._unadopted:
+            accepted.close()
+        self._unadopted.clear()
 
     def _tick(self, now: float) -> None:
         self.core.set_wall_clock(time.time(), now=now)

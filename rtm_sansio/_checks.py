@@ -3,6 +3,8 @@ or ValueError."""
 
 from __future__ import annotations
 
+import math
+
 from .errors import InvalidArgument
 
 MAX_TOKEN_BYTES = 8 * 1024
@@ -54,15 +56,19 @@ def check_token(token: str) -> None:
     """Raise unless ``token`` is a text that a login can carry. The error never holds any of it."""
     if not isinstance(token, str):
         raise InvalidArgument(f"a token must be a str, not {type(token).__name__}", code="invalid_token")
-    if not token.isascii() or not (token.isprintable() or not token):
+    if not token.isascii() or not token.isprintable():
         raise InvalidArgument("a token must be printable ASCII; this one has other characters", code="invalid_token")
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidArgument(f"the token has {len(token)} bytes; the limit is {MAX_TOKEN_BYTES}", code="invalid_token")
 
 
 def check_timeout(timeout_seconds: float) -> None:
-    """Raise unless it is a duration above 0."""
-    if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, (int, float)) or not timeout_seconds > 0:
+    """Raise unless it is a duration above 0; infinity is none, because every wait has a bound."""
+    if (
+        isinstance(timeout_seconds, bool)
+        or not isinstance(timeout_seconds, (int, float))
+        or not 0 < timeout_seconds < math.inf
+    ):
         raise InvalidArgument(
-            f"a timeout must be a number of seconds above 0, not {timeout_seconds!r}", code="invalid_timeout"
+            f"a timeout must be a finite number of seconds above 0, not {timeout_seconds!r}", code="invalid_timeout"
         )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+_TOLERANCE = 1e-6
+"""Units: what rounding may take from a level."""
+_SHORTEST_WAIT_SECONDS = 0.001
+"""A shorter wait would cost a wake-up for each unit, and might round to none at all: a timer that fires for ever."""
+
 
 class TokenBucket:
     """``rate_per_second`` units flow in, up to ``burst``; each request takes one."""
@@ -16,17 +21,17 @@ class TokenBucket:
 
     def try_take(self, now: float, units: float = 1.0) -> bool:
         """Take ``units`` if they are there."""
-        self._fill(now)
-        if self._level < units:
-            return False
-        self._level -= units
-        return True
-
-    def _fill(self, now: float) -> None:
         if now > self._filled_at:
             self._level = min(self._burst, self._level + (now - self._filled_at) * self._rate)
             self._filled_at = now
+        if self._level < units - _TOLERANCE:
+            return False
+        self._level = max(0.0, self._level - units)
+        return True
 
     def ready_at(self, units: float = 1.0) -> float:
         """When ``units`` will be there if nothing is taken meanwhile."""
-        return self._filled_at + max(0.0, units - self._level) / self._rate
+        missing = units - self._level
+        if missing <= _TOLERANCE:
+            return self._filled_at
+        return self._filled_at + max(missing / self._rate + _TOLERANCE, _SHORTEST_WAIT_SECONDS)

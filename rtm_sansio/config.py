@@ -16,12 +16,13 @@ class _Settings:
     def _check_ranges(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            if field.name.endswith("_seconds") and not (math.isfinite(value) and value > 0):
+            kind = type(field.default)
+            if kind is float and not (type(value) in (int, float) and 0 < value < math.inf):
                 raise ConfigError(f"{field.name} is {value!r}; it must be a finite number of seconds above 0")
-            if isinstance(field.default, int) and (not isinstance(value, int) or value < 1):
+            if kind is int and not (type(value) is int and value >= 1):
                 raise ConfigError(f"{field.name} is {value!r}; it must be a whole number of at least 1")
+            if kind is bool and type(value) is not bool:
+                raise ConfigError(f"{field.name} is {value!r}; it must be True or False")
 
     def _check_order(self, smaller: str, larger: str, why: str) -> None:
         low, high = getattr(self, smaller), getattr(self, larger)

@@ -26,9 +26,7 @@ def resolve(host: str, port: int) -> Sequence[Address]:
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
-    """The addresses with their families alternating, beginning with the family of the first (RFC 8305,
-    section 4).
-    """
+    """The addresses with their families alternating, beginning with the family of the first (RFC 8305, section 4)."""
     families: dict[int, list[Address]] = {}
     for address in addresses:
         families.setdefault(address[0], []).append(address)
@@ -51,9 +49,7 @@ class Connecting:
         self._cancelled, self._cancel = socket.socketpair()
 
     def cancel(self) -> None:
-        """Let go of everything; ``run`` raises Cancelled, once the name look-up (which nothing can interrupt)
-        is over.
-        """
+        """Let go of everything: ``run`` raises Cancelled, but only after the name look-up, which nothing interrupts."""
         self._cancel.close()
 
     def abandon(self) -> None:
@@ -62,9 +58,7 @@ class Connecting:
         self._cancelled.close()
 
     def run(self) -> socket.socket:
-        """The connected, non-blocking socket. Raises OSError (UnicodeError for an impossible name), or
-        Cancelled.
-        """
+        """The connected, non-blocking socket. Raises OSError (UnicodeError for an impossible name), or Cancelled."""
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._cancelled, selectors.EVENT_READ)

@@ -134,9 +134,7 @@ class Driver(IoThread):
         return False
 
     def _tick(self) -> None:
-        """The core's deadline is over. What arrived before counts first (S13), and what the sockets did not
-        take.
-        """
+        """The core's deadline is over. What arrived before counts first (S13), and what the sockets did not take."""
         for _ in range(CATCH_UP_ROUNDS):
             read = [self._on_ready(key, events) for key, events in self._selector.select(0)]
             if not any(read):
@@ -176,9 +174,7 @@ class Driver(IoThread):
     # --- what the core wants
 
     def _drain(self) -> None:
-        """Take the core's outputs until there are none. What a callback does to the core meanwhile adds to
-        them.
-        """
+        """Take the core's outputs until there are none. What a callback does to the core meanwhile adds to them."""
         if self._draining:
             return
         self._draining = True

@@ -35,6 +35,17 @@ def ignore(_: object) -> None:
     """Nothing is to be done."""
 
 
+class _Waker(socket.socket):
+    """The end of a socketpair by which the thread is woken.
+
+    Closed by its last reference and not by the thread: somebody may be about to write to it, and must not hit a
+    descriptor that has become another's.
+    """
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class IoThread:
     """The thread's life and its work list. Subclasses say what a pass of its loop is.
 
@@ -61,7 +72,7 @@ class IoThread:
         self._stop_at: float | None = None
         self._selector: selectors.BaseSelector
         self._woken: socket.socket
-        self._waker: socket.socket | None = None
+        self._waker: _Waker | None = None
 
     # --- from any thread
 
@@ -100,7 +111,8 @@ class IoThread:
 
     def _start(self) -> None:
         if self._waker is None:
-            self._woken, self._waker = socket.socketpair()
+            self._woken, waker = socket.socketpair()
+            self._waker = _Waker(fileno=waker.detach())
             self._woken.setblocking(False)
             self._waker.setblocking(False)
         self._thread = thread = threading.Thread(target=self._run, name=f"{self._name}-io", daemon=True)
@@ -164,13 +176,8 @@ class IoThread:
                 self._waker.send(b"\0")
             except BlockingIOError:
                 pass  # so many wakes are on their way that one more changes nothing
-
-    def __del__(self) -> None:
-        # Not earlier: whoever still refers to this may be about to wake it, and must not hit a foreign
-        # descriptor.
-        waker: socket.socket | None = getattr(self, "_waker", None)
-        if waker is not None:
-            waker.close()
+            except OSError:
+                pass  # the thread ends at this moment; it refuses the work itself, last of all
 
     # --- the thread itself
 

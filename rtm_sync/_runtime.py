@@ -279,6 +279,9 @@ class Runtime:
         )
         self.client_home = Home("", config)
         self.closed = False
+        """Whether ``close`` was called."""
+        self.ended = False
+        """Whether the I/O thread does nothing more: whatever the core says, nobody is connected."""
         self._homes: dict[str, Home] = {"": self.client_home}
         self._waiting: dict[int, Reply[Any]] = {}
         self._full: deque[tuple[Reply[Any], Callable[[float], int]]] = deque()
@@ -356,9 +359,7 @@ class Runtime:
         self.driver.post(cancel)
 
     def begin_close(self) -> Reply[None]:
-        """End all calls and iterators and log out; the reply comes when the server has confirmed it, or will
-        not.
-        """
+        """End all calls and iterators and log out; the reply comes when the server has confirmed it, or will not."""
         reply: Reply[None] = Reply()
         self.closed = True
         if self.driver.started:
@@ -595,6 +596,7 @@ class Runtime:
         tell()
 
     def _on_ended(self, fault: BaseException | None) -> None:
+        self.ended = True
         self._closing = True
         self._tell_closers()
         self._fail_waiting(lambda: closed_error(fault))

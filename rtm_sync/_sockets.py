@@ -64,9 +64,7 @@ class Sockets:
     # --- what the core wants
 
     def add(self, transport_id: int, sock: socket.socket, tls: TlsFilter | None = None, *, opening: bool) -> None:
-        """Take over a connected, non-blocking socket. ``opening``: ``opened`` or ``failed`` is to be
-        reported.
-        """
+        """Take over a connected, non-blocking socket. ``opening``: ``opened`` or ``failed`` is to be reported."""
         if sock.family in (socket.AF_INET, socket.AF_INET6):
             try:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

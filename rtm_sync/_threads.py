@@ -38,9 +38,7 @@ class Reply(Generic[T]):
         self.succeeded = False
         self.result: T | None = None
         self.request_id: int | None = None
-        """For those who wait for a request: its id, once it has one. Belongs to the I/O thread, like all but
-        ``wait``.
-        """
+        """The id of the request that is waited for, if any. Belongs to the I/O thread, like all but ``wait``."""
 
     def succeed(self, result: T) -> None:
         """The answer is ``result``."""
@@ -74,18 +72,14 @@ class Reply(Generic[T]):
 
 
 def start_daemon(target: Callable[[], None], name: str) -> threading.Thread:
-    """A started daemon thread. Raises RuntimeError if there can be none (at interpreter exit, or out of
-    threads).
-    """
+    """A started daemon thread. Raises RuntimeError if there can be none (at interpreter exit, or out of threads)."""
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
 
 
 def is_coroutine_function(function: object) -> bool:
-    """Whether calling ``function`` gives a coroutine: as an ``async def``, or an object with such a
-    ``__call__``.
-    """
+    """Whether calling ``function`` gives a coroutine: as an ``async def``, or an object with such a ``__call__``."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
@@ -120,7 +114,7 @@ class Workers:
         """Run ``work`` on one of the threads. Raises RuntimeError if none can be started."""
         if self._closed:
             return
-        if self._threads == 0 or (self._threads < self._max_threads and self._work.qsize() > 0):
+        if self._threads < self._max_threads:
             try:
                 start_daemon(self._run, f"{self._name}-{self._threads + 1}")
             except RuntimeError:

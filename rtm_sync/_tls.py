@@ -57,17 +57,18 @@ class TlsFilter:
                 return b""
         pieces: list[bytes] = []
         try:
-            while piece := self._retry(lambda: self._object.read(READ_SIZE)):
+            while (piece := self._retry(lambda: self._object.read(READ_SIZE))) is not None:
+                if not piece:  # the peer's close_notify
+                    self.ended = True
+                    break
                 pieces.append(piece)
-        except ssl.SSLZeroReturnError:  # the peer's close_notify
+        except ssl.SSLZeroReturnError:  # the same, if we have said goodbye before
             self.ended = True
         self._push()  # what waited for the peer's part of a renegotiation
         return b"".join(pieces)
 
     def send(self, data: bytes | memoryview) -> None:
-        """Encrypt ``data``; ``take`` gives what is to be written. Only when ``established``. Raises
-        ``ssl.SSLError``.
-        """
+        """Encrypt ``data`` for ``take``, once the handshake is over (``established``). Raises ``ssl.SSLError``."""
         self._held = bytes(data) if not self._held else self._held + data
         self._push()
 

@@ -1,6 +1,4 @@
-"""One connected socket of a driver: what waits to be written to it, and its TLS filter. Belongs to the I/O
-thread.
-"""
+"""One connected socket of a driver: what waits to be written to it, and its TLS filter. Belongs to the I/O thread."""
 
 from __future__ import annotations
 
@@ -81,9 +79,7 @@ class Transport:
         self._writing = b""
 
     def write(self) -> None:
-        """Write until nothing waits or the socket takes no more (``blocked``). Raises OSError, with which the
-        stream is broken.
-        """
+        """Write until nothing waits or the socket takes no more (``blocked``). Raises OSError for a broken stream."""
         while not self.blocked:
             if not self._writing and not self._next_block():
                 return

@@ -112,15 +112,13 @@ class Client:
 
     @property
     def state(self) -> ConnectionState:
-        """Where the client stands at this moment. For decisions prefer the events, which say how it came to
-        that.
-        """
-        return ConnectionState.DISCONNECTED if self._runtime.driver.ended else self._runtime.core.state
+        """Where the client stands at this moment. For decisions prefer the events, which say how it came to that."""
+        return ConnectionState.DISCONNECTED if self._runtime.ended else self._runtime.core.state
 
     @property
     def uid(self) -> str | None:
-        """The user of the present login; None without one."""
-        return None if self._runtime.driver.ended else self._runtime.core.uid
+        """The user of the last ``login``, None before the first."""
+        return self._runtime.core.uid
 
     # --- the login
 
@@ -336,14 +334,10 @@ class Channel:
         return EventIterator(self._runtime, self._home, ChannelMessageReceived)
 
     def events(self) -> EventIterator[ChannelEvent | EventsDropped]:
-        """Iterates all events of the channel: messages, joins, leaves, gaps (S52). Raises InvalidState if
-        another iterator is open.
-        """
+        """Iterates all events of the channel: messages, joins, leaves, gaps (S52). One iterator at a time."""
         return EventIterator(self._runtime, self._home)
 
 
 def _left(deadline: float, now: float) -> float:
-    """The seconds until ``deadline``; never none at all, because the core refuses that: its timer is then due
-    at once.
-    """
+    """The seconds until ``deadline``; never quite none, which the core would refuse: its timer is then due at once."""
     return max(0.001, deadline - now)

@@ -1,6 +1,4 @@
-"""A server for scripts and tests: a hub on an I/O thread of its own. For many users take
-``rtm_async.Server``.
-"""
+"""A server for scripts and tests: a hub on an I/O thread of its own. For many users take ``rtm_async.Server``."""
 
 from __future__ import annotations
 

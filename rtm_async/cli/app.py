@@ -62,7 +62,9 @@ def _suggest(context: click.Context, fault: click.ClickException) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
 
 
-def _print_version(context: click.Context) -> None:
+def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
     try:
         click.echo(importlib.metadata.version("rtm-sansio"))
     except importlib.metadata.PackageNotFoundError:
@@ -77,7 +79,7 @@ def _print_version(context: click.Context) -> None:
     is_flag=True,
     is_eager=True,
     expose_value=False,
-    callback=lambda context, _, wanted: _print_version(context) if wanted else None,
+    callback=_print_version,
     help="Print the version.",
 )
 @click.pass_context
@@ -94,9 +96,7 @@ def commands(context: click.Context, verbose: int) -> None:
     # A server's warnings are for its operator; a client's commands tell themselves what matters.
     quiet = logging.WARNING if context.invoked_subcommand == "serve" else logging.CRITICAL
     levels = (quiet, logging.INFO, logging.DEBUG)
-    logging.basicConfig(
-        level=levels[min(verbose, 2)], format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=levels[min(verbose, 2)], format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -176,13 +176,9 @@ def token(key_file: Path | None, **options: Any) -> int:
     return token_command.print_token(key_file, **options)
 
 
-_url = click.option(
-    "--url", default=DEFAULT_URL, show_default=True, envvar="RTM_URL", help="The server. Env: RTM_URL."
-)
+_url = click.option("--url", default=DEFAULT_URL, show_default=True, envvar="RTM_URL", help="The server. Env: RTM_URL.")
 _uid = click.option("--uid", required=True, envvar="RTM_UID", help="Whom to log in as. Env: RTM_UID.")
-_token = click.option(
-    "--token", envvar="RTM_TOKEN", help="The token, if the server wants one. Env: RTM_TOKEN."
-)
+_token = click.option("--token", envvar="RTM_TOKEN", help="The token, if the server wants one. Env: RTM_TOKEN.")
 
 
 @commands.command()
@@ -210,7 +206,7 @@ def send(url: str, uid: str, token: str | None, channel: str, message: str | Non
 
 
 @commands.command()
-@click.option("--real-time", is_flag=True, help="Use the true times: this takes about two minutes.")
+@click.option("--real-time", is_flag=True, help="Use the true times: this takes about 75 seconds.")
 @click.option(
     "--scale",
     type=click.IntRange(1, 50),

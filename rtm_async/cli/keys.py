@@ -36,9 +36,7 @@ def read_file(path: Path, what: str) -> bytes:
     if not content.strip():
         raise CommandFailed(f"the {what} file {path} is empty")
     if len(content) > _MAX_KEY_BYTES:
-        raise CommandFailed(
-            f"the {what} file {path} is larger than {_MAX_KEY_BYTES} bytes; is it the right one?"
-        )
+        raise CommandFailed(f"the {what} file {path} is larger than {_MAX_KEY_BYTES} bytes; is it the right one?")
     return content
 
 

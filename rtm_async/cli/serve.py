@@ -14,7 +14,7 @@ import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import rtm_async
 from rtm_sansio.auth import JwtAuthenticator, allow_any_uid
@@ -66,7 +66,10 @@ _FILE_KEYS: Mapping[str, tuple[type, str]] = {
     "tls_cert": (str, "tls_cert"),
     "tls_key": (str, "tls_key"),
 }
-_SETTINGS = {field.name: field for field in dataclasses.fields(ServerConfig)}
+_SETTINGS: Mapping[str, type] = {
+    field.name: type(cast(object, field.default)) for field in dataclasses.fields(ServerConfig)
+}
+"""Each setting of the server and its type, which is that of its default."""
 
 
 def serve(options: Options, environment: Mapping[str, str] = os.environ) -> int:
@@ -92,9 +95,7 @@ def make_plan(options: Options, environment: Mapping[str, str]) -> Plan:
 
 
 async def _serve(plan: Plan) -> int:
-    server = rtm_async.Server(
-        plan.host, plan.port, authenticate=plan.authenticate, config=plan.config, ssl=plan.tls
-    )
+    server = rtm_async.Server(plan.host, plan.port, authenticate=plan.authenticate, config=plan.config, ssl=plan.tls)
     try:
         await server.start()
     except OSError as fault:
@@ -173,12 +174,12 @@ def _option_value(path: Path, key: str, field: str, value: Any) -> Any:
 
 
 def _checked_setting(where: str, name: str, value: Any) -> Any:
-    """A value of the file as ServerConfig takes it: the type follows from the field's default; its own checks
+    """A value of the file as ServerConfig takes it: its type is checked here; the class's own checks
     come after.
     """
-    kind: type = type(_SETTINGS[name].default)
+    kind = _SETTINGS[name]
     if kind is tuple and isinstance(value, list):
-        return _texts(where, value)
+        return _texts(where, cast("list[object]", value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:
@@ -186,19 +187,20 @@ def _checked_setting(where: str, name: str, value: Any) -> Any:
     return value
 
 
-def _texts(where: str, value: list[Any]) -> tuple[str, ...]:
-    if not all(isinstance(one, str) for one in value):
+def _texts(where: str, value: list[object]) -> tuple[str, ...]:
+    texts = tuple(one for one in value if isinstance(one, str))
+    if len(texts) < len(value):
         raise CommandFailed(f"{where} is {value!r}; it must be a list of texts")
-    return tuple(value)
+    return texts
 
 
 def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
-    for name, field in _SETTINGS.items():
+    for name, kind in _SETTINGS.items():
         variable = f"RTM_{name.upper()}"
         text = environment.get(variable)
         if text is not None:
-            settings[name] = _parse_setting(variable, type(field.default), text)
+            settings[name] = _parse_setting(variable, kind, text)
     return settings
 
 
@@ -229,8 +231,7 @@ def _make_authenticator(options: Options) -> Authenticate:
     if options.dev:
         if key is not None:
             raise CommandFailed(
-                "--dev lets everybody in, so a key makes no sense; leave out one of --dev, --jwt-key, "
-                f"{KEY_VARIABLE}"
+                f"--dev lets everybody in, so a key makes no sense; leave out one of --dev, --jwt-key, {KEY_VARIABLE}"
             )
         return allow_any_uid
     if key is None:

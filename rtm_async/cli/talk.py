@@ -7,7 +7,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Any
 
 import rtm_async
@@ -158,7 +158,7 @@ async def _print_all(events: AsyncIterable[Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _printing(events: AsyncIterable[Any]) -> AsyncIterator[asyncio.Task[None]]:
+async def _printing(events: AsyncIterable[Any]) -> AsyncGenerator[asyncio.Task[None], None]:
     """Print these events for as long as the block runs; what ends them is not this task's to tell."""
     task = asyncio.ensure_future(_print_all(events))
     try:

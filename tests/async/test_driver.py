@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime
 import errno
+import itertools
 import logging
 import socket
 import ssl
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
+
 from rtm_async import _driver
 from rtm_async._driver import AcceptingDriver, ConnectingDriver
 from rtm_sansio.effects import CloseTransport, OpenTransport, PauseReading, ResumeReading, Transmit
@@ -389,7 +391,7 @@ def test_unsent_is_reported_at_each_step_up_and_down(run: Any) -> None:
                 rig.do(Transmit(transport_id=1, data=bytes(16 * KIB)))
             up = [note[2] for note in core.of("unsent")]
             assert 0 < up[0] <= 16 * KIB
-            assert [size // (64 * KIB) for size in up[1:]] == [1, 2, 4, 8]
+            assert [size // (64 * KIB) for size in up[1:]] == [1, 2, 4, 8, 16]
             core.notes.clear()
             while core.of("unsent")[-1:] != [("unsent", 1, 0)]:
                 if not await asyncio.wait_for(loop.sock_recv(peer, 4 * KIB), 10):
@@ -397,9 +399,9 @@ def test_unsent_is_reported_at_each_step_up_and_down(run: Any) -> None:
             down = [note[2] for note in core.of("unsent")]
             assert down == sorted(down, reverse=True)
             assert down[-1] == 0
-            assert down[0] < 512 * KIB
+            assert down[0] < 1024 * KIB
             # The socket takes the rest in leaps, so a step may be passed together with the next one.
-            assert all(later < size for size, later in zip(down, down[1:], strict=False))
+            assert all(later < size for size, later in itertools.pairwise(down))
             core.notes.clear()
             rig.do(Transmit(transport_id=1, data=bytes(8 * 1024 * KIB)))
             assert core.of("unsent")[0][2] > 0, "the next time begins anew"
@@ -456,11 +458,11 @@ def test_what_is_readable_is_read_before_a_tick(run: Any) -> None:
             rig.core.deadline = loop.time() + 0.02
             rig.driver.pump()
             peer.setblocking(True)
-            peer.sendall(bytes(200 * KIB))
+            peer.sendall(bytes(100 * KIB))
             time.sleep(0.05)  # the loop is what sleeps here
             await rig.core.until_noted("timeout")
             kinds = [note[0] for note in rig.core.notes]
-            assert len(rig.core.received) == 200 * KIB
+            assert len(rig.core.received) == 100 * KIB
             assert kinds[-1] == "timeout"
 
     run(scenario())
@@ -681,19 +683,21 @@ def test_tls_reports_what_is_unsent(run: Any, authority: trustme.CA) -> None:
     """Beyond what the transport under TLS keeps to itself."""
 
     async def scenario() -> None:
-        async with serving(server_context(authority.issue_cert("localhost"))) as (core, driver, address):
-            async with rigged(tls=client_context(authority)) as rig:
-                rig.open(f"wss://localhost:{address[1]}")
-                await rig.core.until_noted("opened")
-                await core.until_noted("accepted")
-                core.outputs.append(PauseReading(transport_id=1))
-                driver.pump()
-                for _ in range(600):
-                    rig.do(Transmit(transport_id=1, data=bytes(64 * KIB)))
-                assert rig.core.of("unsent")
-                core.outputs.append(ResumeReading(transport_id=1))
-                driver.pump()
-                await rig.core.until(lambda: rig.core.of("unsent")[-1][2] == 0)
+        async with (
+            serving(server_context(authority.issue_cert("localhost"))) as (core, driver, address),
+            rigged(tls=client_context(authority)) as rig,
+        ):
+            rig.open(f"wss://localhost:{address[1]}")
+            await rig.core.until_noted("opened")
+            await core.until_noted("accepted")
+            core.outputs.append(PauseReading(transport_id=1))
+            driver.pump()
+            for _ in range(600):
+                rig.do(Transmit(transport_id=1, data=bytes(64 * KIB)))
+            assert rig.core.of("unsent")
+            core.outputs.append(ResumeReading(transport_id=1))
+            driver.pump()
+            await rig.core.until(lambda: rig.core.of("unsent")[-1][2] == 0)
 
     run(scenario())
 

@@ -21,9 +21,7 @@ PATIENCE_SECONDS = 30.0
 class Rtm:
     """One running ``rtm``; its output can be waited for. The block kills it if it still runs."""
 
-    def __init__(
-        self, *arguments: str, environment: dict[str, str] | None = None, stdin: bool = False
-    ) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, stdin: bool = False) -> None:
         packages = str(Path(rtm_async.__file__).parent.parent)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RTM_")}
         self.process = subprocess.Popen(
@@ -35,7 +33,7 @@ class Rtm:
             encoding="utf-8",
             env={
                 **inherited,
-                "PYTHONPATH": packages,
+                "PYTHONPATH": "/tmp/nouv:" + packages,
                 "PYTHONUTF8": "1",
                 "PYTHONWARNINGS": "default",
                 **(environment or {}),

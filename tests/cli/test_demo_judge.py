@@ -102,9 +102,7 @@ def test_a_reported_gap_breaks_the_promise_too() -> None:
 
 def test_silence_proves_nothing() -> None:
     records = [record for record in performance() if not isinstance(record, MessageSent) or record.who != BOB]
-    assert [promise.instead for promise in judge(records).promises if not promise.kept] == [
-        "nothing was sent one way"
-    ]
+    assert [promise.instead for promise in judge(records).promises if not promise.kept] == ["nothing was sent one way"]
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,7 @@ def test_a_key_that_cannot_be_used(
     monkeypatch.delenv("RTM_JWT_KEY")
 
 
-def test_dev_with_a_key_makes_no_sense(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dev_with_a_key_makes_no_sense(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RTM_JWT_KEY", SECRET)
     assert "--dev" in error_of(capsys, "serve", "--dev", "--port", "0")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from cli.processes import Rtm
 
@@ -105,9 +106,7 @@ def test_tokens_from_the_key_to_the_login(tmp_path: Path) -> None:
         assert issuer.end() == (0, "")
     server, url = serving("--jwt-key", str(key))
     with server:
-        with Rtm(
-            "send", "--url", url, "--uid", "alice", "lobby", "hi", environment={"RTM_TOKEN": token}
-        ) as sender:
+        with Rtm("send", "--url", url, "--uid", "alice", "lobby", "hi", environment={"RTM_TOKEN": token}) as sender:
             sender.wait_for("✔ hi")
             assert sender.end() == (0, "")
         for uid, given in (("bob", token), ("alice", "nonsense"), ("alice", "")):
@@ -122,6 +121,33 @@ def test_tokens_from_the_key_to_the_login(tmp_path: Path) -> None:
         status, errors = server.end()
         assert status == 0
         assert token not in errors
+
+
+def test_tls_and_a_config_file(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    file = tmp_path / "rtm.toml"
+    file.write_text('dev = true\ntls_cert = "cert.pem"\ntls_key = "key.pem"\nmax_message_bytes = 10\n')
+    server, url = serving("--config", str(file))
+    with server:
+        assert url.startswith("wss://")
+        trusted = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+        with Rtm("send", "--url", url, "--uid", "alice", "lobby", "hi", environment=trusted) as sender:
+            sender.wait_for("✔ hi")
+            assert sender.end() == (0, "")
+        with Rtm("send", "--url", url, "--uid", "alice", "lobby", "far too long", environment=trusted) as sender:
+            status, errors = sender.end()
+            assert (status, errors.count("\n")) == (2, 1)
+            assert "10" in errors
+        with Rtm("send", "--url", url, "--uid", "alice", "lobby", "hi") as sender:
+            status, errors = sender.end()
+            assert (status, errors.count("\n")) == (2, 1)
+            assert "certificate" in errors
+        server.interrupt()
+        assert server.end() == (0, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

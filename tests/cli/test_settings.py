@@ -87,9 +87,7 @@ def test_everything_can_stand_in_the_file(tmp_path: Path) -> None:
 
 
 def test_an_option_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
-    file = write(
-        tmp_path / "rtm.toml", 'dev = true\nport = 1\nhost = "::1"\nhistory_entries = 7\nmax_channels = 3'
-    )
+    file = write(tmp_path / "rtm.toml", 'dev = true\nport = 1\nhost = "::1"\nhistory_entries = 7\nmax_channels = 3')
     environment = {
         "RTM_HISTORY_ENTRIES": "8",
         "RTM_ALLOWED_ORIGINS": "a, b,",
@@ -111,15 +109,11 @@ def test_an_option_beats_the_environment_and_that_the_file(tmp_path: Path) -> No
     ],
     ids=["RSA", "P-256", "P-384", "Ed25519"],
 )
-def test_the_algorithm_follows_from_the_key(
-    key: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_algorithm_follows_from_the_key(key: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     write(tmp_path / "private", private.decode())
     write(tmp_path / "public", public.decode())
     plan = make_plan(Options(key_file=tmp_path / "public"), {})
@@ -189,9 +183,7 @@ def plain(event: Any) -> str:
             "lobby  alice: b'\\x00'",
         ),
         (
-            ChannelMessageReceived(
-                channel="lobby", uid="alice", message="\x1b[2J[red]boo", offset=1, sent_at=0
-            ),
+            ChannelMessageReceived(channel="lobby", uid="alice", message="\x1b[2J[red]boo", offset=1, sent_at=0),
             "lobby  alice: \\x1b[2J[red]boo",
         ),
         (MemberJoined(channel="lobby", uid="carol", offset=1), "lobby  → carol joined"),

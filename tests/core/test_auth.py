@@ -176,9 +176,7 @@ def test_a_token_may_be_signed_with_any_of_the_algorithms() -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS384"])
 def test_rsa_with_the_public_or_the_private_key(algorithm: str, rsa_key: rsa.RSAPrivateKey) -> None:
-    token = issue_token(
-        private_pem(rsa_key), "alice", algorithm=algorithm, lifetime_seconds=60, wall_clock=NOW
-    )
+    token = issue_token(private_pem(rsa_key), "alice", algorithm=algorithm, lifetime_seconds=60, wall_clock=NOW)
     for key in (public_pem(rsa_key), rsa_key.public_key(), rsa_key, private_pem(rsa_key)):
         assert JwtAuthenticator(key, algorithms=[algorithm])(login(token))
 
@@ -496,9 +494,7 @@ def test_what_is_no_secret_is_refused_for_hmac(key: Any) -> None:
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize(
-    "key", ["", KEY, None, 7, "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"]
-)
+@pytest.mark.parametrize("key", ["", KEY, None, 7, "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"])
 def test_what_is_no_public_key_is_refused_for_the_others(key: Any) -> None:
     with pytest.raises(ConfigError, match="RS256 or ES256") as caught:
         JwtAuthenticator(key, algorithms=["RS256", "ES256"])

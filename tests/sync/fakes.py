@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -124,7 +125,7 @@ class Run:
         self.driver = Driver(core, self.events.put, **options)  # type: ignore[arg-type]
 
     def put(self, *outputs: Any) -> None:
-        """Have the core give these outputs; returns when they are carried out, as far as that is not for the sockets."""
+        """Have the core give these outputs; returns when they are carried out, but for the writing."""
         self.driver.call(lambda now: self.core.outputs.extend(outputs))
         self.driver.call(lambda now: None)
 
@@ -246,3 +247,25 @@ def in_thread(function: Callable[[], Any]) -> Callable[[], Any]:
         return value
 
     return result
+
+
+def until(client: Any, condition: Callable[[], Any]) -> None:
+    """Wait until ``condition`` holds, looked at in the I/O thread of a client."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not client._runtime.driver.call(lambda now: condition()):
+        assert time.monotonic() < deadline, "the condition never held"
+
+
+def until_waiting(client: Any) -> None:
+    """Wait until a call of the client waits for the server."""
+    until(client, lambda: client._runtime._waiting or client._runtime._full)
+
+
+def cut(client: Any) -> None:
+    """Break the client's connection."""
+
+    def cut_now(now: float) -> None:
+        for transport in client._runtime.driver._sockets._transports.values():
+            transport.sock.shutdown(socket.SHUT_RDWR)
+
+    client._runtime.driver.call(cut_now)

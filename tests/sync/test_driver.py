@@ -113,12 +113,15 @@ def test_a_dead_first_address_does_not_stop_the_second() -> None:
 
 def test_an_address_that_never_answers_delays_the_second_by_the_stagger_only() -> None:
     """F-12."""
-    with unresponsive() as port, listening() as listener:
-        with running(FakeCore(), resolver=resolving(("127.0.0.1", port), listener.getsockname())) as run:
-            begin = time.monotonic()
-            run.open("ws://name.test/")
-            run.core.expect("opened")
-            assert 0.2 < time.monotonic() - begin < 3.0
+    with (
+        unresponsive() as port,
+        listening() as listener,
+        running(FakeCore(), resolver=resolving(("127.0.0.1", port), listener.getsockname())) as run,
+    ):
+        begin = time.monotonic()
+        run.open("ws://name.test/")
+        run.core.expect("opened")
+        assert 0.2 < time.monotonic() - begin < 3.0
 
 
 def test_of_several_failures_refused_says_most(monkeypatch: pytest.MonkeyPatch) -> None:

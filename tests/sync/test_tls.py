@@ -72,16 +72,18 @@ def test_bytes_both_ways(trusting: ssl.SSLContext, good: ssl.SSLContext) -> None
 
 def test_the_name_of_the_url_is_checked_and_not_the_address(trusting: ssl.SSLContext, authority: trustme.CA) -> None:
     context = serving(authority.issue_cert("chat.test"))
-    with listening() as listener:
-        with running(FakeCore(), tls=trusting, resolver=resolving(listener.getsockname())) as run:
-            secured = shake_hands(listener, context)
-            run.open("wss://chat.test/")
-            run.core.expect("opened")
-            secured().close()
+    with (
+        listening() as listener,
+        running(FakeCore(), tls=trusting, resolver=resolving(listener.getsockname())) as run,
+    ):
+        secured = shake_hands(listener, context)
+        run.open("wss://chat.test/")
+        run.core.expect("opened")
+        secured().close()
 
 
 def expired(authority: trustme.CA) -> trustme.LeafCert:
-    past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
+    past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
     return authority.issue_cert("127.0.0.1", not_after=past)
 
 

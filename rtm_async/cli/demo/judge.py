@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from rtm_sansio.errors import Outcome
 from rtm_sansio.events import LeaveCause
@@ -88,9 +89,7 @@ def judge(records: Sequence[Record]) -> Verdict:
     """The verdict on a whole performance."""
     acts = split_acts(records)
     counts = tuple(count_messages(records, sender, reader) for sender, reader in ((ALICE, BOB), (BOB, ALICE)))
-    return Verdict(
-        promises=(*_judge_acts(acts), *_judge_messages(records, counts), _judge_end(records)), counts=counts
-    )
+    return Verdict(promises=(*_judge_acts(acts), *_judge_messages(records, counts), _judge_end(records)), counts=counts)
 
 
 def split_acts(records: Iterable[Record]) -> dict[int, list[Record]]:
@@ -146,9 +145,7 @@ def _judge_acts(acts: dict[int, list[Record]]) -> list[Promise]:
             "S30",
             (_states(kick, ALICE), [(State.ABORTED, Reason.REMOTE_LOGIN)]),
         ),
-        _expect(
-            "bob sees that she was replaced", "S32", (_members(kick, BOB, ALICE), [LeaveCause.REPLACED])
-        ),
+        _expect("bob sees that she was replaced", "S32", (_members(kick, BOB, ALICE), [LeaveCause.REPLACED])),
         _expect("an ABORTED client makes no attempt to connect", "S8", (_dials_after_abort(kick), 0)),
         _expect(
             "after logout, login works again; bob is told of a logout",
@@ -169,9 +166,7 @@ def _judge_messages(records: Sequence[Record], counts: Sequence[Count]) -> list[
     due = sum(count.due for count in counts)
     lost = sum(count.lost for count in counts)
     gaps = len(of_kind(records, GapSeen))
-    disordered = sum(
-        _count_disorder(records, sender, reader) for sender, reader in ((ALICE, BOB), (BOB, ALICE))
-    )
+    disordered = sum(_count_disorder(records, sender, reader) for sender, reader in ((ALICE, BOB), (BOB, ALICE)))
     twice = sum(count.twice for count in counts)
     untrue = _count_untrue_failures(records)
     return [
@@ -216,16 +211,18 @@ def _expect(text: str, rules: str, *pairs: tuple[object, object]) -> Promise:
 def _describe(seen: object) -> str:
     if not isinstance(seen, list):
         return f"seen: {seen}"
-    words: list[str] = []
-    for one in seen:  # pyright: ignore[reportUnknownVariableType]
-        match one:
-            case (State() as state, Reason() as reason):
-                words.append(f"{state.value}/{reason.value}")
-            case LeaveCause() | LinkCondition():
-                words.append(one.name)
-            case _:
-                words.append("JOINED")
-    return f"seen: {', '.join(words) or 'nothing'}"
+    things = cast("list[object]", seen)
+    return f"seen: {', '.join(_name(thing) for thing in things) or 'nothing'}"
+
+
+def _name(thing: object) -> str:
+    match thing:
+        case (State() as state, Reason() as reason):
+            return f"{state.value}/{reason.value}"
+        case LeaveCause() | LinkCondition():
+            return thing.name
+        case _:
+            return "JOINED"
 
 
 def _states(records: Iterable[Record], who: str) -> list[tuple[State, Reason]]:
@@ -257,9 +254,7 @@ def count_messages(records: Sequence[Record], sender: str, reader: str) -> Count
     sent = [record for record in of_kind(records, MessageSent) if record.who == sender]
     due = [record.number for record in sent if _is_due(record, _memberships(records, reader))]
     seen = Counter(
-        record.number
-        for record in of_kind(records, MessageSeen)
-        if record.who == reader and record.sender == sender
+        record.number for record in of_kind(records, MessageSeen) if record.who == reader and record.sender == sender
     )
     return Count(
         sender=sender,
@@ -289,9 +284,7 @@ def _is_due(sent: MessageSent, memberships: list[tuple[int, float]]) -> bool:
 
 
 def _count_disorder(records: Iterable[Record], sender: str, reader: str) -> int:
-    numbers = [
-        seen.number for seen in of_kind(records, MessageSeen) if (seen.who, seen.sender) == (reader, sender)
-    ]
+    numbers = [seen.number for seen in of_kind(records, MessageSeen) if (seen.who, seen.sender) == (reader, sender)]
     # The same number again is a duplicate, which is counted as such.
     return sum(1 for before, after in itertools.pairwise(numbers) if after < before)
 

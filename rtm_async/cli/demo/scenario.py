@@ -88,9 +88,7 @@ class Story:
         await self._pause(2, 3)
 
     async def _act_short_outage(self, link: FaultyLink, alice: BlockingTalker, bob: AsyncTalker) -> None:
-        self._begin(
-            2, "A short outage", "alice's connection is cut, and works again within the grace time of 4 s."
-        )
+        self._begin(2, "A short outage", "alice's connection is cut, and works again within the grace time of 4 s.")
         refused = link.refused
         self._change(link, LinkCondition.CUT)
         # One attempt must fail, so that the outage is one; the next, at most a second later, succeeds.
@@ -191,8 +189,7 @@ class Story:
         from_alice, from_bob = alice.number + 1, bob.number + 1
         await self._until(
             lambda: (
-                self.recorder.latest_seen(BOB, ALICE) > from_alice
-                and self.recorder.latest_seen(ALICE, BOB) > from_bob
+                self.recorder.latest_seen(BOB, ALICE) > from_alice and self.recorder.latest_seen(ALICE, BOB) > from_bob
             ),
             "both hear each other again",
         )
@@ -208,10 +205,6 @@ class Story:
         for record in reversed(self.recorder.records):
             if isinstance(record, ActBegan):
                 return False
-            if (
-                isinstance(record, MemberSeen)
-                and (record.who, record.uid) == (BOB, ALICE)
-                and record.cause is cause
-            ):
+            if isinstance(record, MemberSeen) and (record.who, record.uid) == (BOB, ALICE) and record.cause is cause:
                 return True
         return False

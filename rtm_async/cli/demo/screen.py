@@ -111,10 +111,7 @@ def title(*, scale: int, seed: int) -> RenderableType:
     return Group(
         Rule(Text.assemble((" rtm demo ", "bold"), (f"{speed}, seed {seed} ", "cyan")), characters="─"),
         Text("A server, two clients on real sockets, and a link that fails; both clients send"),
-        Text(
-            "numbered messages all the time."
-            + ("" if scale == 1 else f" One second here is shown as {scale}.")
-        ),
+        Text("numbered messages all the time." + ("" if scale == 1 else f" One second here is shown as {scale}.")),
     )
 
 
@@ -134,9 +131,7 @@ def narrate(record: Record, glyphs: Glyphs) -> Text | None:
             what = Text.assemble((f"{glyph} {record.state.value:<13}", style), record.reason.value)
             who = record.who
         case MemberSeen():
-            cause = (
-                "joined" if record.cause is None else f"left ({record.cause.name.lower().replace('_', ' ')})"
-            )
+            cause = "joined" if record.cause is None else f"left ({record.cause.name.lower().replace('_', ' ')})"
             what = Text.assemble((f"  sees that {record.uid} {cause}", "cyan"))
             who = record.who
         case LinkChanged():
@@ -189,8 +184,7 @@ def timeline(records: Sequence[Record], *, width: int, glyphs: Glyphs) -> list[T
     }
     changes = [(change.at, change.condition) for change in of_kind(records, LinkChanged)]
     heard = {
-        who: ruler.count(seen.at for seen in of_kind(records, MessageSeen) if seen.who == who)
-        for who in (ALICE, BOB)
+        who: ruler.count(seen.at for seen in of_kind(records, MessageSeen) if seen.who == who) for who in (ALICE, BOB)
     }
     most = max((*heard[ALICE], *heard[BOB], 1))
     lanes = [
@@ -211,9 +205,7 @@ def timeline(records: Sequence[Record], *, width: int, glyphs: Glyphs) -> list[T
             spread = ruler.spread(states[who], State.DISCONNECTED, _STATES_BY_RARITY)
             lanes.append(_coloured_lane(who, spread, glyphs.states, _STATE_STYLES))
         if who in heard:
-            lanes.append(
-                _lane("  hears", "".join(_level(count, most, glyphs) for count in heard[who]), "blue")
-            )
+            lanes.append(_lane("  hears", "".join(_level(count, most, glyphs) for count in heard[who]), "blue"))
     axis = ruler.axis()
     return [_lane("", axis, "bright_black"), *lanes, Text(), _legend(glyphs)]
 
@@ -271,9 +263,7 @@ def _lane(label: str, content: str, style: str) -> Text:
     return Text.assemble((f"{label:<{_LABEL_WIDTH}}", "bold"), (content, style), no_wrap=True)
 
 
-def _coloured_lane(
-    label: str, values: Sequence[_T], glyphs: Mapping[_T, str], styles: Mapping[_T, str]
-) -> Text:
+def _coloured_lane(label: str, values: Sequence[_T], glyphs: Mapping[_T, str], styles: Mapping[_T, str]) -> Text:
     lane = _lane(label, "", "")
     for value in values:
         lane.append(glyphs[value], styles[value])
@@ -289,14 +279,11 @@ def _level(count: int, most: int, glyphs: Glyphs) -> str:
 
 
 def _legend(glyphs: Glyphs) -> Text:
-    states = [
-        (f"{glyphs.states[state]} ", _STATE_STYLES[state], state.value.lower()) for state in _STATES_IN_LEGEND
-    ]
+    states = [(f"{glyphs.states[state]} ", _STATE_STYLES[state], state.value.lower()) for state in _STATES_IN_LEGEND]
     heard = (f"{glyphs.levels[2]}{glyphs.levels[5]}{glyphs.levels[8]} ", "blue", "messages got")
     words = {LinkCondition.PASSING: "passes", LinkCondition.STALLED: "swallows", LinkCondition.CUT: "is cut"}
     link = [
-        (f"{glyphs.link[condition]} ", _LINK_STYLES[condition], f"link {word}")
-        for condition, word in words.items()
+        (f"{glyphs.link[condition]} ", _LINK_STYLES[condition], f"link {word}") for condition, word in words.items()
     ]
     rows = (states[:3], [*states[3:], heard], link)
     return Text("\n").join(_legend_row(row) for row in rows)
@@ -326,9 +313,7 @@ def _counts(counts: Sequence[Count], glyphs: Glyphs) -> RenderableType:
             faults.append(f"   failed: {count.failed}", "yellow")
         names = f"{count.sender} {glyphs.arrow} {count.reader}"
         table.add_row(names, str(count.sent), str(count.due), str(count.arrived), faults)
-    note = Text(
-        "due: sent while the other was a member; failed: the sender was told so", style="bright_black"
-    )
+    note = Text("due: sent while the other was a member; failed: the sender was told so", style="bright_black")
     return Group(table, note)
 
 

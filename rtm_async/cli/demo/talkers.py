@@ -56,9 +56,7 @@ class Diary:
         self._recorder.add(MembershipEnds(at=self._recorder.now, who=self.who))
 
     def sent(self, number: int, receipt: SendReceipt) -> None:
-        self._recorder.add(
-            MessageSent(at=self._recorder.now, who=self.who, number=number, offset=receipt.offset)
-        )
+        self._recorder.add(MessageSent(at=self._recorder.now, who=self.who, number=number, offset=receipt.offset))
 
     def failed(self, number: int, outcome: Outcome) -> None:
         self._recorder.add(SendFailed(at=self._recorder.now, who=self.who, number=number, outcome=outcome))
@@ -122,9 +120,7 @@ class BlockingTalker:
         self._client.login(self.uid)
         channel = self._client.join(CHANNEL)
         self.diary.joined(channel.receipt)
-        reader = threading.Thread(
-            target=self._read, args=(channel,), name=f"demo-{self.uid}-reads", daemon=True
-        )
+        reader = threading.Thread(target=self._read, args=(channel,), name=f"demo-{self.uid}-reads", daemon=True)
         self._readers.append(reader)
         reader.start()
         self._channel = channel

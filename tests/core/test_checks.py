@@ -1,0 +1,87 @@
+"""What a name, a body, a token and a timeout may be (S37, S45)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rtm_sansio._checks import (
+    MAX_TOKEN_BYTES,
+    body_size,
+    check_body,
+    check_name,
+    check_timeout,
+    check_token,
+    is_valid_name,
+)
+from rtm_sansio.errors import InvalidArgument
+
+
+@pytest.mark.parametrize("name", ["a", "A b~!", "x" * 64, " "])
+def test_names(name: str):
+    """S45: 1 to 64 printable ASCII characters."""
+    check_name(name, "uid", 64)
+    assert is_valid_name(name, 64)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "ä", "a\n", "a\x00", "\x7f", None, 7, b"a"])
+def test_impossible_names(name: Any):
+    """S37: refused with the limit in the text, and a code of its own."""
+    assert not is_valid_name(name, 64)
+    with pytest.raises(InvalidArgument) as caught:
+        check_name(name, "channel", 64)
+    assert caught.value.code == "invalid_channel"
+    if isinstance(name, str):
+        assert "64" in str(caught.value)
+        assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("body", "size"), [("", 0), (b"", 0), ("abc", 3), ("ä", 2), ("\N{GRINNING FACE}", 4), (b"\xff\x00", 2)]
+)
+def test_sizes(body: str | bytes, size: int):
+    """S45: a body counts by its bytes on the wire."""
+    assert body_size(body) == size
+    check_body(body, size)
+    if size:
+        with pytest.raises(InvalidArgument, match=str(size - 1)) as caught:
+            check_body(body, size - 1)
+        assert caught.value.code == "message_too_large"
+
+
+@pytest.mark.parametrize("body", ["\ud800", None, 7, ["x"], bytearray(b"x")])
+def test_no_body(body: Any):
+    """S37: what is no text that UTF-8 can carry, and no bytes, is no message."""
+    with pytest.raises(InvalidArgument) as caught:
+        check_body(body, 100)
+    assert caught.value.code == "invalid_message"
+
+
+def test_tokens():
+    """S37: a token is printable ASCII that fits into a login; it may be empty."""
+    for token in ("", "abc.def-_", "x" * MAX_TOKEN_BYTES):
+        check_token(token)
+
+
+@pytest.mark.parametrize("token", [None, b"secret", "secret\n", "secret-ä", "secret" * MAX_TOKEN_BYTES, 5])
+def test_impossible_tokens(token: Any):
+    """S19, S37: refused without any of it in the text."""
+    with pytest.raises(InvalidArgument) as caught:
+        check_token(token)
+    assert caught.value.code == "invalid_token"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [0.001, 1, 1e6])
+def test_timeouts(timeout: float):
+    """S35: a finite number of seconds above 0."""
+    check_timeout(timeout)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "5", None])
+def test_impossible_timeouts(timeout: Any):
+    """S35, S37: every wait has a bound."""
+    with pytest.raises(InvalidArgument) as caught:
+        check_timeout(timeout)
+    assert caught.value.code == "invalid_timeout"

@@ -1,0 +1,119 @@
+"""The queue of one home (S52)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rtm_sansio.errors import InvalidState, SessionEnded
+from rtm_sansio.events import ChannelMessageReceived, EventsDropped, MemberJoined
+from rtm_sansio.queues import HomeQueue, event_bytes
+
+
+def message(text: str | bytes) -> ChannelMessageReceived:
+    return ChannelMessageReceived(channel="c", uid="u", message=text, offset=1, sent_at=0.0)
+
+
+def drain(queue: HomeQueue) -> list[Any]:
+    events = []
+    while (event := queue.pop()) is not None:
+        events.append(event)
+    return events
+
+
+def test_bytes_of_events():
+    """S52: messages count by their size, other events by their number."""
+    assert event_bytes(message("abc")) == 3
+    assert event_bytes(message(b"ab")) == 2
+    assert event_bytes(MemberJoined(channel="c", uid="u" * 50, offset=1)) == 0
+
+
+def test_uniterated_keeps_the_newest():
+    """S52: a queue that nobody iterates keeps the newest, and says in their place how many it dropped."""
+    queue = HomeQueue("c", max_uniterated_events=3)
+    for number in range(10):
+        queue.put(message(str(number)))
+    assert len(queue) == 4
+    assert queue.backlog == (3, 3)
+    first, *rest = drain(queue)
+    assert first == EventsDropped(home="c", count=7)
+    assert [event.message for event in rest] == ["7", "8", "9"]
+    assert queue.backlog == (0, 0)
+    assert len(queue) == 0
+
+
+def test_iterated_is_lossless():
+    """S52: while someone iterates, nothing is dropped; afterwards the bound holds again."""
+    queue = HomeQueue("c", max_uniterated_events=2)
+    queue.start_iterating()
+    assert queue.iterated
+    for number in range(50):
+        queue.put(message(str(number)))
+    assert queue.backlog[0] == 50
+    queue.stop_iterating()
+    assert not queue.iterated
+    assert [type(event) for event in drain(queue)] == [EventsDropped] + [ChannelMessageReceived] * 2
+
+
+def test_one_iterator_at_a_time():
+    """S52: a second iterator on one home is refused, and the text says where."""
+    for home, where in (("lobby", "lobby"), ("", "this client")):
+        queue = HomeQueue(home, max_uniterated_events=1)
+        queue.start_iterating()
+        with pytest.raises(InvalidState, match=where):
+            queue.start_iterating()
+        queue.stop_iterating()
+        queue.start_iterating()
+
+
+def test_end():
+    """S52: what waits is still delivered, then the iteration ends, with its error if there is one; the first end counts."""
+    queue = HomeQueue("c", max_uniterated_events=5)
+    assert not queue.check_end()
+    queue.put(message("a"))
+    queue.end(SessionEnded("over", code="kicked"))
+    queue.end()
+    queue.put(message("b"))
+    assert queue.ended
+    assert [event.message for event in drain(queue)] == ["a"]
+    with pytest.raises(SessionEnded, match="over"):
+        queue.check_end()
+    quiet = HomeQueue("c", max_uniterated_events=5)
+    quiet.end()
+    assert quiet.check_end()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "pop", "start", "stop"]), st.integers(0, 9)), max_size=60))
+def test_against_a_model(steps: list[tuple[str, int]]):
+    """S52: what comes out, and what was dropped, add up to what went in, in order."""
+    queue = HomeQueue("", max_uniterated_events=3)
+    put = popped = 0
+    inside: deque[int] = deque()
+    for step, size in steps:
+        if step == "put":
+            put += 1
+            queue.put(message("x" * put))
+            inside.append(put)
+        elif step == "pop":
+            event = queue.pop()
+            if isinstance(event, EventsDropped):
+                for _ in range(event.count):
+                    inside.popleft()
+                popped += event.count
+            elif event is not None:
+                assert len(event.message) == inside.popleft()
+                popped += 1
+        elif step == "start" and not queue.iterated:
+            queue.start_iterating()
+        elif step == "stop":
+            queue.stop_iterating()
+        if not queue.iterated:
+            assert queue.backlog[0] <= 3
+        waiting = queue.backlog[0]
+        assert queue.backlog[1] == sum(list(inside)[len(inside) - waiting :])
+    assert popped + len(inside) == put
+    assert size >= 0 if steps else True

@@ -1,0 +1,144 @@
+"""``rtm_async``: one loop in a thread, for the server and all clients."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, get_args
+
+import rtm_async
+from rtm_sansio import ClientConfig, ClientEvent, RtmError
+from scenarios.adapter import CLIENT_HOME, Link, Pending
+from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
+
+
+class AsyncioActor(RealActor):
+    def __init__(self, world: AsyncioWorld, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> None:
+        super().__init__(world, name, uid, link)
+        self._loop_thread = world
+        self._client = rtm_async.Client(url, config=config)
+        self._channels: dict[str, rtm_async.Channel] = {}
+        self._gates: dict[str, asyncio.Event] = {}
+        self._readers: list[asyncio.Task[None]] = []
+        for event_type in get_args(ClientEvent):
+            self._client.on(event_type, lambda event: self.record(CLIENT_HOME, event))
+
+    def begin_login(self, token: str = "good") -> Pending:
+        return self._loop_thread.begin(self._client.login(self.uid, token))
+
+    def begin_logout(self) -> Pending:
+        return self._loop_thread.begin(self._client.logout())
+
+    def join(self, channel: str, *, iterate: bool = True) -> None:
+        async def join() -> None:
+            self._channels[channel] = await self._client.join(channel)
+            if iterate:
+                self._iterate(channel)
+
+        self._loop_thread.run(join())
+
+    def iterate(self, channel: str) -> None:
+        async def iterate() -> None:
+            self._iterate(channel)
+
+        self._loop_thread.run(iterate())
+
+    def _iterate(self, channel: str) -> None:
+        gate = self._gates[channel] = asyncio.Event()
+        gate.set()
+        self._readers.append(asyncio.create_task(self._read(self._channels[channel], gate)))
+
+    async def _read(self, channel: rtm_async.Channel, gate: asyncio.Event) -> None:
+        try:
+            async for event in channel.events():
+                await gate.wait()
+                self.record(channel.name, event)
+        except RtmError:
+            pass  # the session or the channel has ended
+
+    def pause(self, channel: str) -> None:
+        self._loop_thread.loop.call_soon_threadsafe(self._gates[channel].clear)
+
+    def resume(self, channel: str) -> None:
+        self._loop_thread.loop.call_soon_threadsafe(self._gates[channel].set)
+
+    def leave(self, channel: str) -> None:
+        self._loop_thread.run(self._channels[channel].leave())
+
+    def begin_send(self, channel: str, message: str | bytes) -> Pending:
+        return self._loop_thread.begin(self._channels[channel].send(message))
+
+    def renew(self, token: str) -> None:
+        self._loop_thread.run(self._client.renew_token(token))
+
+    @property
+    def state(self) -> str:
+        return self._client.state.value
+
+    def close(self) -> None:
+        async def close() -> None:
+            for gate in self._gates.values():
+                gate.set()
+            await self._client.close()
+            await asyncio.gather(*self._readers)
+
+        self._loop_thread.run(close())
+
+
+class AsyncioWorld(RealWorld):
+    def __init__(self, *, server: dict[str, Any], scale: float) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="scenario-loop", daemon=True)
+        self._thread.start()
+        try:
+            super().__init__(server=server, scale=scale)
+        except BaseException:
+            self._end_loop()
+            raise
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> Pending:
+        """Run ``work`` on the loop."""
+        return FuturePending(asyncio.run_coroutine_threadsafe(work, self.loop))
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run ``work`` on the loop, and wait for it."""
+        return self.begin(work).result()
+
+    def make_actor(self, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> RealActor:
+        async def make() -> RealActor:
+            return AsyncioActor(self, name, uid, link, url, config)
+
+        actor: RealActor = self.run(make())
+        return actor
+
+    def start_server(self) -> None:
+        self._server = rtm_async.Server(authenticate=authenticate, config=self.server_config)
+        self.run(self._server.start())
+        self.port = self._server.port
+
+    def stop_server(self) -> None:
+        self.run(self._server.close())
+
+    def kick(self, uid: str) -> None:
+        async def kick() -> None:
+            await self._server.kick(uid)
+
+        self.run(kick())
+
+    def ban(self, uid: str, seconds: float) -> None:
+        async def ban() -> None:
+            await self._server.ban(uid, seconds * self.scale)
+
+        self.run(ban())
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._end_loop()
+
+    def _end_loop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(LIMIT_SECONDS)
+        self.loop.close()

@@ -1,0 +1,101 @@
+"""``rtm_sync``: blocking calls in threads, a reader thread for each channel that is iterated."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from typing import Any, get_args
+
+import rtm_sync
+from rtm_sansio import ClientConfig, ClientEvent, RtmError
+from scenarios.adapter import CLIENT_HOME, Link, Pending
+from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
+
+
+class ThreadedActor(RealActor):
+    def __init__(self, world: ThreadedWorld, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> None:
+        super().__init__(world, name, uid, link)
+        self._client = rtm_sync.Client(url, config=config)
+        self._channels: dict[str, rtm_sync.Channel] = {}
+        self._gates: dict[str, threading.Event] = {}
+        self._readers: list[threading.Thread] = []
+        self._calls = concurrent.futures.ThreadPoolExecutor(8, thread_name_prefix=f"calls-of-{name}")
+        for event_type in get_args(ClientEvent):
+            self._client.on(event_type, lambda event: self.record(CLIENT_HOME, event))
+
+    def _begin(self, call: Callable[..., Any], *arguments: Any) -> Pending:
+        return FuturePending(self._calls.submit(call, *arguments))
+
+    def begin_login(self, token: str = "good") -> Pending:
+        return self._begin(self._client.login, self.uid, token)
+
+    def begin_logout(self) -> Pending:
+        return self._begin(self._client.logout)
+
+    def join(self, channel: str, *, iterate: bool = True) -> None:
+        self._channels[channel] = self._client.join(channel)
+        if iterate:
+            self.iterate(channel)
+
+    def iterate(self, channel: str) -> None:
+        gate = self._gates[channel] = threading.Event()
+        gate.set()
+        reader = threading.Thread(target=self._read, args=(self._channels[channel], gate), daemon=True)
+        self._readers.append(reader)
+        reader.start()
+
+    def _read(self, channel: rtm_sync.Channel, gate: threading.Event) -> None:
+        try:
+            for event in channel.events():
+                gate.wait()
+                self.record(channel.name, event)
+        except RtmError:
+            pass  # the session or the channel has ended
+
+    def pause(self, channel: str) -> None:
+        self._gates[channel].clear()
+
+    def resume(self, channel: str) -> None:
+        self._gates[channel].set()
+
+    def leave(self, channel: str) -> None:
+        self._channels[channel].leave()
+
+    def begin_send(self, channel: str, message: str | bytes) -> Pending:
+        return self._begin(self._channels[channel].send, message)
+
+    def renew(self, token: str) -> None:
+        self._client.renew_token(token)
+
+    @property
+    def state(self) -> str:
+        return self._client.state.value
+
+    def close(self) -> None:
+        for gate in self._gates.values():
+            gate.set()
+        self._client.close()
+        self._calls.shutdown()
+        for reader in self._readers:
+            reader.join(LIMIT_SECONDS)
+            assert not reader.is_alive(), "an iteration did not end with close()"
+
+
+class ThreadedWorld(RealWorld):
+    def make_actor(self, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> RealActor:
+        return ThreadedActor(self, name, uid, link, url, config)
+
+    def start_server(self) -> None:
+        self._server = rtm_sync.Server(authenticate=authenticate, config=self.server_config)
+        self._server.start()
+        self.port = self._server.port
+
+    def stop_server(self) -> None:
+        self._server.close()
+
+    def kick(self, uid: str) -> None:
+        self._server.kick(uid)
+
+    def ban(self, uid: str, seconds: float) -> None:
+        self._server.ban(uid, seconds * self.scale)

@@ -1,0 +1,534 @@
+"""The rules that hold on real sockets as in virtual time, each as one scenario.
+
+A scenario waits for events and never sleeps. Everything that it does is in an order that its actors cannot change,
+so that what they hear can be compared, event by event, between worlds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rtm_sansio import (
+    LoginFailed,
+    LoginTimeout,
+    NotLoggedIn,
+    Outcome,
+    RequestAbandoned,
+)
+from rtm_sansio.messages import LOGIN_BYTES, SUBPROTOCOL_MSGPACK, Login, encode_batch
+from scenarios.adapter import World
+
+Script = Callable[[World], None]
+
+
+class Scenario:
+    """A script, and the settings of the server that it needs."""
+
+    def __init__(self, script: Script, server: dict[str, Any]) -> None:
+        self.script = script
+        self.server = server
+        self.name = script.__name__
+
+
+SCENARIOS: list[Scenario] = []
+
+
+def scenario(**server: Any) -> Callable[[Script], Script]:
+    """Registers a script; ``server`` are fields of the ServerConfig that differ from the defaults."""
+
+    def register(script: Script) -> Script:
+        SCENARIOS.append(Scenario(script, server))
+        return script
+
+    return register
+
+
+# Where the 30 s of a session without a transport are not what is shown, they need not be waited for.
+SHORT_PRESENCE = {"presence_grace_seconds": 12.0}
+
+CONNECTED = ("CONNECTED", "LOGIN_SUCCESS")
+LOGGED_IN = [("CONNECTING", "LOGIN"), CONNECTED]
+INTERRUPTED = ("RECONNECTING", "INTERRUPTED")
+
+
+@scenario()
+def s05_login_timeout(world: World) -> None:
+    """S5: a server that accepts TCP and says nothing yields LOGIN_TIMEOUT 6 s after the call."""
+    alice = world.actor("alice")
+    alice.link.stall()
+    begun = world.elapsed
+    with pytest.raises(LoginTimeout) as failure:
+        alice.login()
+    assert isinstance(failure.value, TimeoutError)
+    world.check_time(alice.wait_state("DISCONNECTED") - begun, 6.0)
+    alice.check_changes(("CONNECTING", "LOGIN"), ("DISCONNECTED", "LOGIN_TIMEOUT"))
+    alice.link.restore()
+    alice.login()  # S3: it ended, and another one begins
+    assert alice.state == "CONNECTED"
+
+
+@scenario()
+def s06_retries_and_verdicts(world: World) -> None:
+    """S6: within 6 s passing trouble is retried, and the error carries its cause; a verdict ends the login at once."""
+    alice, bob, mallory = world.actor("alice"), world.actor("bob"), world.actor("mallory")
+    alice.link.cut(2.0)
+    bob.link.cut()
+    begun = world.elapsed
+    alices, bobs = alice.begin_login(), bob.begin_login()
+    with pytest.raises(LoginFailed) as verdict:
+        mallory.login("bad token")
+    assert verdict.value.code == "bad_token"
+    assert verdict.value.attempts == 1
+    assert verdict.value.__cause__ is not None
+    mallory.check_changes(("CONNECTING", "LOGIN"), ("DISCONNECTED", "LOGIN_FAILURE"))
+    alices.result()
+    alice.check_changes(*LOGGED_IN)
+    with pytest.raises(LoginTimeout) as timeout:
+        bobs.result()
+    world.check_time(bob.wait_state("DISCONNECTED") - begun, 6.0)
+    assert timeout.value.last_cause == "connection_refused"
+    assert timeout.value.attempts >= 2
+    assert timeout.value.__cause__ is not None
+    mallory.login("good after all")
+
+
+@scenario(**SHORT_PRESENCE)
+def s07_logout(world: World) -> None:
+    """S7: logout counts at once, whatever the network does; without a link the server finds out by S24."""
+    watcher, alice, dave, erin, frank = (world.actor(name) for name in ("watcher", "alice", "dave", "erin", "frank"))
+    watcher.login()
+    for member, channel in ((alice, "lobby"), (dave, "den"), (erin, "attic")):
+        watcher.join(channel)
+        member.login()
+        member.join(channel)
+        watcher.wait(channel, "joined", member.uid)
+    # With a link: confirmed.
+    alice.logout()
+    alice.check_changes(*LOGGED_IN, ("DISCONNECTED", "LOGOUT"))
+    watcher.wait("lobby", "left", "alice", "LOGGED_OUT")
+    with pytest.raises(NotLoggedIn):
+        alice.logout()
+    # A silent link: after 2 s without an answer.
+    dave.link.stall()
+    begun = world.elapsed
+    pending = dave.begin_logout()
+    world.check_time(dave.wait_state("DISCONNECTED") - begun, 0.0)
+    pending.result()
+    world.check_time(world.elapsed - begun, 2.0)
+    # No link: at once.
+    erin.link.cut()
+    begun = world.elapsed
+    erin.logout()
+    world.check_time(world.elapsed - begun, 0.0)
+    # While CONNECTING: the pending login ends with an error.
+    frank.link.stall()
+    login = frank.begin_login()
+    frank.wait_state("CONNECTING")
+    frank.logout()
+    with pytest.raises(LoginFailed) as ended:
+        login.result()
+    assert ended.value.code == "logged_out"
+    frank.check_changes(("CONNECTING", "LOGIN"), ("DISCONNECTED", "LOGOUT"))
+    watcher.wait("den", "left", "dave", "TIMED_OUT")
+    watcher.wait("attic", "left", "erin", "TIMED_OUT")
+
+
+@scenario()
+def s08_aborted_stays(world: World) -> None:
+    """S8: after ABORTED there is no attempt to connect; logout, then login, work again."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+    alice.join("lobby")
+    world.kick("alice")
+    alice.wait_state("ABORTED")
+    connections = alice.link.connections
+    # Long enough for many attempts: bob goes through an outage.
+    bob.link.cut(5.0)
+    bob.wait_state("CONNECTED", count=2)
+    assert alice.link.connections == connections
+    assert alice.state == "ABORTED"
+    alice.logout()
+    alice.login()
+    alice.join("lobby")
+    alice.check_changes(
+        *LOGGED_IN,
+        ("ABORTED", "KICKED_BY_SERVER"),
+        ("DISCONNECTED", "LOGOUT"),
+        *LOGGED_IN,
+    )
+
+
+@scenario()
+def s11_silent_loss(world: World) -> None:
+    """S11: a silent loss is shown 4 s after the last byte that arrived, and it ends without a loss."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+    alice.send("lobby", "the answer is the last byte")
+    alice.link.stall()
+    began = world.elapsed
+    bob.send("lobby", "one")
+    world.check_time(alice.wait_state("RECONNECTING") - began, 4.0, early=2.1)
+    bob.send("lobby", "two")
+    alice.link.restore()
+    alice.wait_state("CONNECTED", count=2)
+    bob.send("lobby", "three")
+    alice.wait("lobby", "message", "bob", "three")
+    assert alice.messages("lobby") == ["one", "two", "three"]
+    alice.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED)
+    assert bob.messages("lobby") == ["the answer is the last byte"]
+
+
+@scenario()
+def s12_loud_loss(world: World) -> None:
+    """S12: a loud loss that is mended within 4 s is not shown, and nothing is lost, either way."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+    alice.wait("lobby", "joined", "bob")
+    alice.link.cut(1.5)
+    sent = alice.begin_send("lobby", "from the outage")
+    bob.send("lobby", "one", "two")
+    sent.result()
+    bob.wait("lobby", "message", "alice", "from the outage")
+    bob.send("lobby", "three")
+    alice.wait("lobby", "message", "bob", "three")
+    assert alice.messages("lobby") == ["one", "two", "three"]
+    assert bob.messages("lobby") == ["from the outage"]
+    alice.check_changes(*LOGGED_IN)
+    assert alice.link.connections >= 2
+
+
+@scenario()
+def s17_session_gone(world: World) -> None:
+    """S17: a server without memory of the session: the loss is shown at once, and the client logs in anew by itself."""
+    alice = world.actor("alice")
+    alice.login()
+    alice.join("lobby")
+    alice.send("lobby", "before")
+    world.restart_server()
+    alice.wait_state("CONNECTED", count=2)
+    alice.wait("lobby", "lost", None)
+    alice.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED)
+    assert alice.briefs()[2][3] == "session_gone"
+    bob = world.actor("bob")
+    bob.login()
+    bob.join("lobby")
+    alice.wait("lobby", "joined", "bob")
+    bob.send("lobby", "after")
+    alice.wait("lobby", "message", "bob", "after")
+
+
+@scenario()
+def s23_back_within_presence(world: World) -> None:
+    """S23: back within 30 s the session goes on: nobody saw anything, and all that was sent arrives once, in order."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+        actor.join("den")
+    alice.wait("den", "joined", "bob")
+    alice.link.cut()
+    alice.wait_state("RECONNECTING")
+    for number in range(20):
+        bob.send("lobby", f"lobby {number}")
+        bob.send("den", f"den {number}")
+    alice.link.restore()
+    alice.wait_state("CONNECTED", count=2)
+    for channel in ("lobby", "den"):
+        bob.send(channel, "the end")
+        alice.wait(channel, "message", "bob", "the end")
+        assert alice.messages(channel) == [*(f"{channel} {number}" for number in range(20)), "the end"]
+        assert [brief for brief in bob.briefs(channel) if brief[0] != "message"] == []
+    alice.send("lobby", "still a member")
+    bob.wait("lobby", "message", "alice", "still a member")
+
+
+@scenario()
+def s24_presence_ends(world: World) -> None:
+    """S24: 30 s after the interruption the session ends, and each remaining member gets one MemberLeft."""
+    alice, bob, carol = world.actor("alice"), world.actor("bob"), world.actor("carol")
+    for actor in (bob, carol, alice):
+        actor.login()
+        actor.join("lobby")
+    for member in (bob, carol):
+        member.wait("lobby", "joined", "alice")
+    alice.link.cut()
+    began = world.elapsed
+    for member in (bob, carol):
+        world.check_time(member.wait("lobby", "left", "alice", "TIMED_OUT") - began, 30.0)
+    bob.send("lobby", "she is gone")
+    carol.wait("lobby", "message", "bob", "she is gone")
+    for member in (bob, carol):
+        assert [brief[:2] for brief in member.briefs("lobby")].count(("left", "alice")) == 1
+
+
+@scenario(**SHORT_PRESENCE)
+def s25_back_after_presence(world: World) -> None:
+    """S25: back after 30 s the client logs in anew by itself and rejoins; what the log still has is delivered."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (bob, alice):
+        actor.login()
+        actor.join("lobby")
+    bob.wait("lobby", "joined", "alice")
+    alice.link.cut()
+    alice.wait_state("RECONNECTING")
+    bob.send("lobby", "one")
+    bob.wait("lobby", "left", "alice", "TIMED_OUT")
+    bob.send("lobby", "two")
+    alice.link.restore()
+    alice.wait_state("CONNECTED", count=2)
+    bob.wait("lobby", "joined", "alice", count=2)
+    bob.send("lobby", "three")
+    alice.wait("lobby", "message", "bob", "three")
+    assert alice.messages("lobby") == ["one", "two", "three"]
+    alice.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED)
+    assert [brief[:2] for brief in bob.briefs("lobby")] == [
+        ("joined", "alice"),
+        ("left", "alice"),
+        ("joined", "alice"),
+    ]
+
+
+@scenario(**SHORT_PRESENCE)
+def s30_second_login(world: World) -> None:
+    """S30: a login ends the uid's other session at once, even if that is RECONNECTING, or has expired."""
+    phone, laptop, tablet = (world.actor(name, uid="alice") for name in ("phone", "laptop", "tablet"))
+    watcher = world.actor("watcher")
+    watcher.login()
+    watcher.join("lobby")
+    phone.login()
+    phone.join("lobby")
+    laptop.login()
+    phone.wait_state("ABORTED")
+    phone.check_changes(*LOGGED_IN, ("ABORTED", "REMOTE_LOGIN"))
+    watcher.wait("lobby", "left", "alice", "REPLACED")
+    laptop.join("lobby")  # S32: a new session starts with no channels
+    watcher.wait("lobby", "joined", "alice", count=2)
+    # The other one is away, and its session expires; it learns of the new login at its next attempt.
+    laptop.link.cut()
+    laptop.wait_state("RECONNECTING")
+    watcher.wait("lobby", "left", "alice", "TIMED_OUT")
+    tablet.login()
+    laptop.link.restore()
+    laptop.wait_state("ABORTED")
+    laptop.check_changes(*LOGGED_IN, INTERRUPTED, ("ABORTED", "REMOTE_LOGIN"))
+    tablet.check_changes(*LOGGED_IN)
+
+
+def _two_instances_over_a_restart(world: World) -> tuple[Any, Any]:
+    """An older and a newer instance of alice, both cut off when the server lost its memory."""
+    older, newer = world.actor("older", uid="alice"), world.actor("newer", uid="alice")
+    older.login()
+    older.link.cut()
+    older.wait_state("RECONNECTING")
+    newer.login()
+    newer.link.cut()
+    newer.wait_state("RECONNECTING")
+    world.restart_server()
+    return older, newer
+
+
+@scenario()
+def s31_older_returns_first(world: World) -> None:
+    """S31: after a restart the older instance comes back first, and yields to the newer one when that comes."""
+    older, newer = _two_instances_over_a_restart(world)
+    older.link.restore()
+    older.wait_state("CONNECTED", count=2)
+    newer.link.restore()
+    newer.wait_state("CONNECTED", count=2)
+    older.wait_state("ABORTED")
+    older.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED, ("ABORTED", "REMOTE_LOGIN"))
+    newer.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED)
+
+
+@scenario()
+def s31_newer_returns_first(world: World) -> None:
+    """S31: the newer instance comes back first; the older one is ABORTED; a new login beats both."""
+    older, newer = _two_instances_over_a_restart(world)
+    newer.link.restore()
+    newer.wait_state("CONNECTED", count=2)
+    older.link.restore()
+    older.wait_state("ABORTED")
+    older.check_changes(*LOGGED_IN, INTERRUPTED, ("ABORTED", "REMOTE_LOGIN"))
+    assert newer.state == "CONNECTED"
+    newest = world.actor("newest", uid="alice")
+    newest.login()
+    newer.wait_state("ABORTED")
+    newest.check_changes(*LOGGED_IN)
+
+
+@scenario(max_log_bytes=64 * 1024, max_frame_bytes=64 * 1024, max_request_bytes=32 * 1024, max_message_bytes=16 * 1024)
+def s33_gap(world: World) -> None:
+    """S33: what is no longer there is reported, with its number, in its place; then comes what remains."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+    alice.wait("lobby", "joined", "bob")
+    bob.send("lobby", "seen")
+    alice.wait("lobby", "message", "bob", "seen")
+    alice.link.cut()
+    alice.wait_state("RECONNECTING")
+    sent = [f"{number:02} " + "x" * 8000 for number in range(20)]
+    bob.send("lobby", *sent)
+    alice.link.restore()
+    alice.wait("lobby", "message", "bob", sent[-1])
+    events = alice.briefs("lobby")
+    lost = events[2]
+    assert events[1][:3] == ("message", "bob", "seen")
+    assert lost[0] == "lost"
+    assert 0 < lost[1] < 20
+    assert alice.messages("lobby") == ["seen", *sent[lost[1] :]]
+    assert events[3][3] == lost[1], "lost_before shows the gap in the message behind it"
+    assert [brief[3] for brief in events[4:]] == [0] * (len(events) - 4)
+
+
+@scenario()
+def s34_answer_lost(world: World) -> None:
+    """S34: the answer to a send is lost with the transport: the send returns, and the log has the message once."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+    alice.wait("lobby", "joined", "bob")
+    alice.link.stall("down")
+    sent = alice.begin_send("lobby", "once")
+    bob.wait("lobby", "message", "alice", "once")
+    alice.link.cut(1.0)
+    receipt = sent.result()
+    (behind,) = alice.send("lobby", "behind")
+    bob.wait("lobby", "message", "alice", "behind")
+    assert behind == receipt.offset + 1
+    assert bob.messages("lobby") == ["once", "behind"]
+    alice.check_changes(*LOGGED_IN)
+
+
+@scenario()
+def s34_session_lost(world: World) -> None:
+    """S34: the session could not be resumed: the error says that it is unknown whether the message was sent."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+    alice.wait("lobby", "joined", "bob")
+    alice.link.stall("down")
+    sent = alice.begin_send("lobby", "perhaps")
+    bob.wait("lobby", "message", "alice", "perhaps")
+    alice.link.cut()
+    bob.logout()
+    world.restart_server()
+    alice.link.restore()
+    with pytest.raises(RequestAbandoned) as failure:
+        sent.result()
+    assert failure.value.outcome is Outcome.UNKNOWN
+    alice.wait_state("CONNECTED", count=2)
+    alice.wait("lobby", "lost", None)
+
+
+def _masked(first_byte: int, payload: bytes) -> bytes:
+    """A client's frame with a mask of zeros."""
+    size = len(payload)
+    if size < 126:
+        head = bytes([first_byte, 0x80 | size])
+    elif size < 65536:
+        head = bytes([first_byte, 0xFE]) + size.to_bytes(2, "big")
+    else:
+        head = bytes([first_byte, 0xFF]) + size.to_bytes(8, "big")
+    return head + bytes(4) + payload
+
+
+def _upgrade(*headers: str) -> bytes:
+    lines = [
+        "GET / HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL_MSGPACK}",
+        *headers,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _close_code(received: bytes) -> int:
+    """The code of the close frame, the last that a server sends."""
+    at = received.rfind(b"\x88")
+    return int.from_bytes(received[at + 2 : at + 4], "big")
+
+
+@scenario()
+def s51_hostile_peers(world: World) -> None:
+    """S51: who is silent, too large, or from elsewhere is dropped; nobody else is disturbed."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+    alice.wait("lobby", "joined", "bob")
+    login = encode_batch([Login("eve", "good", bytes(16), bytes(range(16)), 0)])
+    # What is no HTTP, and an Origin that is not allowed.
+    assert b"400 " in world.intrude(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
+    assert b"403 " in world.intrude(_upgrade("Origin: https://elsewhere.example"))
+    # A message over the limit before the login, and one over the other limit behind it.
+    assert _close_code(world.intrude(_upgrade() + _masked(0x82, bytes(LOGIN_BYTES + 1)))) == 1009
+    assert _close_code(world.intrude(_upgrade() + _masked(0x82, b"no batch"))) == 1002
+    assert _close_code(world.intrude(_upgrade() + _masked(0x81, b"text"))) == 1003
+    bob.send("lobby", "undisturbed")
+    # Nothing at all; no login behind the handshake; a login, and then silence: 10 s each.
+    began = world.elapsed
+    silent = [world.begin_intrusion(data) for data in (b"", _upgrade(), _upgrade() + _masked(0x82, login))]
+    for stranger in silent:
+        stranger.result()
+        assert world.elapsed - began >= 9.9
+    bob.send("lobby", "still undisturbed")
+    alice.wait("lobby", "message", "bob", "still undisturbed")
+    assert alice.messages("lobby") == ["undisturbed", "still undisturbed"]
+    for actor in (alice, bob):
+        actor.check_changes(*LOGGED_IN)
+        assert actor.link.connections == 1
+
+
+@scenario()
+def s52_slow_iterator(world: World) -> None:
+    """S52: a queue that someone iterates is lossless, however slowly, and holds up nothing else."""
+    alice, bob = world.actor("alice", max_queued_events=10), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+        actor.join("side")
+    alice.wait("side", "joined", "bob")
+    alice.pause("lobby")
+    bob.send("lobby", *(f"{number}" for number in range(60)))
+    bob.send("side", "not held up")
+    alice.wait("side", "message", "bob", "not held up")
+    assert len(alice.messages("lobby")) == 0
+    alice.resume("lobby")
+    alice.wait("lobby", "message", "bob", "59")
+    bob.send("lobby", "live again")
+    alice.wait("lobby", "message", "bob", "live again")
+    assert alice.messages("lobby") == [*(f"{number}" for number in range(60)), "live again"]
+
+
+@scenario()
+def s52_nobody_iterates(world: World) -> None:
+    """S52: a queue that nobody iterates keeps the newest events and says how many it dropped; nobody is stalled."""
+    alice, bob = world.actor("alice", max_uniterated_events=10), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("side")
+    alice.join("lobby", iterate=False)
+    bob.join("lobby")
+    bob.send("lobby", *(f"{number}" for number in range(60)))
+    bob.send("side", "all are there")
+    alice.wait("side", "message", "bob", "all are there")
+    alice.iterate("lobby")
+    alice.wait("lobby", "message", "bob", "59")
+    assert alice.briefs("lobby")[0] == ("dropped", "lobby", 51)  # with bob's join
+    assert alice.messages("lobby") == [f"{number}" for number in range(50, 60)]

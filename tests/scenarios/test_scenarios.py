@@ -1,0 +1,69 @@
+"""One suite for all: each scenario runs on the bare core in virtual time and on every frontend over real sockets.
+
+A scenario asserts what its rule says; beyond that, everything that its actors heard (types, reasons, messages,
+offsets, in the order of each home) must be what they heard in virtual time. ``RTM_SCENARIO_SCALE`` is the real length
+of a second: a slow machine may need a larger one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from typing import Any
+
+import pytest
+
+from scenarios.adapter import Transcript, World
+from scenarios.on_asyncio import AsyncioWorld
+from scenarios.on_threads import ThreadedWorld
+from scenarios.rules import SCENARIOS, Scenario
+from scenarios.virtual import VirtualWorld
+
+SCALE = float(os.environ.get("RTM_SCENARIO_SCALE", "0.1"))
+WORLDS = ["asyncio", "threads", "trio"]
+
+each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+
+def make_world(kind: str, server: dict[str, Any]) -> World:
+    if kind == "asyncio":
+        return AsyncioWorld(server=server, scale=SCALE)
+    if kind == "threads":
+        return ThreadedWorld(server=server, scale=SCALE)
+    if importlib.util.find_spec("trio") is None:
+        pytest.skip("trio is not installed")
+    from scenarios.on_trio import TrioWorld
+
+    return TrioWorld(server=server, scale=SCALE)
+
+
+def play(world: World, scenario: Scenario, expected: Transcript | None = None) -> Transcript:
+    try:
+        scenario.script(world)
+        if expected is not None:
+            world.settle(expected)
+        return world.transcript()
+    finally:
+        world.close()
+
+
+@functools.cache
+def virtual_transcript(scenario: Scenario, seed: int = 0) -> Transcript:
+    return play(VirtualWorld(server=scenario.server, seed=seed), scenario)
+
+
+@each_scenario
+def test_virtual(scenario: Scenario) -> None:
+    """What is heard depends on the rules alone, not on jitter."""
+    expected = virtual_transcript(scenario)
+    for seed in range(1, 6):
+        assert virtual_transcript(scenario, seed) == expected
+
+
+@pytest.mark.parametrize("kind", WORLDS)
+@each_scenario
+def test_over_sockets(scenario: Scenario, kind: str) -> None:
+    """Over real sockets every actor hears exactly what it hears in virtual time."""
+    expected = virtual_transcript(scenario)
+    assert play(make_world(kind, scenario.server), scenario, expected) == expected

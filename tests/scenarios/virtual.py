@@ -1,0 +1,280 @@
+"""The bare cores in virtual time: what every other world is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rtm_sansio import (
+    ClientConfig,
+    ConnectionState,
+    ConnectionStateChanged,
+    EventsDropped,
+    HomeQueue,
+    LoginRequested,
+    RenewalRequested,
+    ServerConfig,
+    TransportFailure,
+    event_bytes,
+    home_of,
+)
+from rtm_sansio import testing as rtm_testing
+from scenarios.adapter import CLIENT_HOME, Actor, Link, Pending, World, judge_token
+from scenarios.proxy import Direction
+
+_WITHOUT_CHANNELS = (ConnectionState.DISCONNECTED, ConnectionState.ABORTED)
+
+
+class Reading:
+    """What a frontend's iterators do with the events of a core: a queue for each home, read or not."""
+
+    def __init__(
+        self,
+        core: Any,
+        *,
+        config: ClientConfig,
+        record: Callable[[str, Any], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._core = core
+        self._config = config
+        self._record = record
+        self._now = now
+        self._queues: dict[str, HomeQueue] = {}
+        self._active: set[str] = set()
+
+    def put(self, event: Any) -> None:
+        """An event came out of the core."""
+        home = home_of(event)
+        if home == CLIENT_HOME:
+            self._record(home, event)
+            if isinstance(event, ConnectionStateChanged) and event.state in _WITHOUT_CHANNELS:
+                for channel in list(self._queues):
+                    self.end(channel)
+            return
+        self._queue(home).put(event)
+        self._take(home)
+
+    def iterate(self, home: str) -> None:
+        """Somebody iterates from now on."""
+        queue = self._queue(home)
+        events, size = queue.backlog
+        queue.start_iterating()
+        self._core.iterating(home, True, backlog_events=events, backlog_bytes=size, now=self._now())
+        self.resume(home)
+
+    def pause(self, home: str) -> None:
+        """Whoever iterates takes nothing for a while."""
+        self._active.discard(home)
+
+    def resume(self, home: str) -> None:
+        """It goes on."""
+        self._active.add(home)
+        self._take(home)
+
+    def end(self, home: str) -> None:
+        """The channel was left, or the session has ended."""
+        self._queues.pop(home, None)
+        self._active.discard(home)
+
+    def _queue(self, home: str) -> HomeQueue:
+        if home not in self._queues:
+            self._queues[home] = HomeQueue(home, max_uniterated_events=self._config.max_uniterated_events)
+        return self._queues[home]
+
+    def _take(self, home: str) -> None:
+        queue = self._queues[home]
+        while home in self._active and (event := queue.pop()) is not None:
+            self._record(home, event)
+            if not isinstance(event, EventsDropped):
+                self._core.consumed(home, 1, event_bytes(event), now=self._now())
+
+
+class _Tap(list[Any]):
+    """In place of the list of events of a VirtualClient: hands each on at the moment at which it comes."""
+
+    def __init__(self, take: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def append(self, event: Any) -> None:
+        super().append(event)
+        self._take(event)
+
+
+class VirtualLink(Link):
+    def __init__(self, client: rtm_testing.VirtualClient) -> None:
+        self._client = client
+
+    def cut(self, seconds: float | None = None) -> None:
+        self._client.network.cut(seconds)
+
+    def stall(self, *directions: Direction, seconds: float | None = None) -> None:
+        self._client.network.stall(*directions, seconds=seconds)
+
+    def restore(self) -> None:
+        self._client.network.restore()
+
+    @property
+    def connections(self) -> int:
+        return len(self._client.attempts)
+
+
+class _VirtualPending:
+    def __init__(self, world: rtm_testing.World, client: rtm_testing.VirtualClient, request_id: int) -> None:
+        self._world = world
+        self._client = client
+        self._request_id = request_id
+
+    @property
+    def done(self) -> bool:
+        return self._request_id in self._client.ends
+
+    def result(self) -> Any:
+        self._world.run_until(lambda: self.done)
+        error = self._client.error_of(self._request_id)
+        if error is not None:
+            raise error
+        return self._client.ends[self._request_id].result  # type: ignore[union-attr]
+
+
+class VirtualActor(Actor):
+    def __init__(self, world: rtm_testing.World, name: str, uid: str, config: ClientConfig) -> None:
+        self._world = world
+        self._client = world.client(config=config)
+        super().__init__(name, uid, VirtualLink(self._client))
+        self._core = self._client.core
+        self._reading = Reading(
+            self._core,
+            config=config,
+            record=lambda home, event: self.record(home, event, world.elapsed),
+            now=lambda: world.now,
+        )
+        self._client.events = _Tap(self._reading.put)
+
+    def begin_login(self, token: str = "good") -> Pending:
+        return self._pending(self._client.login(self.uid, token, wait=False))
+
+    def begin_logout(self) -> Pending:
+        return self._pending(self._client.logout(wait=False))
+
+    def join(self, channel: str, *, iterate: bool = True) -> None:
+        self._client.join(channel)
+        if iterate:
+            self.iterate(channel)
+
+    def iterate(self, channel: str) -> None:
+        self._reading.iterate(channel)
+        self._world.pump_client(self._client)
+
+    def pause(self, channel: str) -> None:
+        self._reading.pause(channel)
+
+    def resume(self, channel: str) -> None:
+        self._reading.resume(channel)
+        self._world.pump_client(self._client)
+
+    def leave(self, channel: str) -> None:
+        self._client.leave(channel)
+        self._reading.end(channel)
+
+    def begin_send(self, channel: str, message: str | bytes) -> Pending:
+        return self._pending(self._client.post(channel, message))
+
+    def renew(self, token: str) -> None:
+        self._client.call(lambda: self._core.renew_token(token, now=self._world.now), wait=True)
+
+    @property
+    def state(self) -> str:
+        return self._client.state.value
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        try:
+            self._world.run_until(condition)
+        except TimeoutError:
+            raise AssertionError(f"in vain: {what}; heard: {self.heard}") from None
+
+    def _pending(self, request_id: int) -> Pending:
+        return _VirtualPending(self._world, self._client, request_id)
+
+
+class _Stranger:
+    """Takes the place of a client: it only keeps what it is sent. It is its own core."""
+
+    def __init__(self, world: rtm_testing.World) -> None:
+        self.core = self
+        self._world = world
+        self.network = rtm_testing.VirtualNetwork(world)
+        self.transports: dict[int, rtm_testing.VirtualTransport] = {}
+        self.opening: set[int] = set()
+        self.received = b""
+        self.done = False
+
+    def receive_data(self, transport_id: int, data: bytes, *, now: float) -> None:
+        self.received += data
+
+    def transport_lost(self, transport_id: int, cause: TransportFailure | None, *, now: float) -> None:
+        self.done = True
+
+    def unsent(self, transport_id: int, byte_count: int, *, now: float) -> None:
+        pass
+
+    def result(self) -> bytes:
+        self._world.run_until(lambda: self.done)
+        return self.received
+
+    def next_deadline(self) -> None:
+        return None
+
+    def take_outputs(self) -> list[Any]:
+        return []
+
+
+class VirtualWorld(World):
+    scale = 1.0
+    tolerance = 0.05
+
+    def __init__(self, *, server: dict[str, Any], seed: int = 0) -> None:
+        super().__init__()
+        self._world = rtm_testing.World(
+            seed=seed, server_config=ServerConfig(**server), authenticate=self._authenticate
+        )
+
+    def _authenticate(self, request: LoginRequested | RenewalRequested) -> Any:
+        code = judge_token(request.token)
+        return None if code is None else (code, "the token is bad")
+
+    def actor(self, name: str, *, uid: str | None = None, **config: Any) -> Actor:
+        actor = VirtualActor(self._world, name, uid or name, ClientConfig(**config))
+        self.actors.append(actor)
+        return actor
+
+    def kick(self, uid: str) -> None:
+        self._on_hub(lambda hub: hub.kick(uid, now=self._world.now))
+
+    def ban(self, uid: str, seconds: float) -> None:
+        self._on_hub(lambda hub: hub.ban(uid, seconds, now=self._world.now))
+
+    def _on_hub(self, command: Callable[[Any], None]) -> None:
+        command(self._world.nodes[0].hub)
+        self._world.run(0.0)
+
+    def restart_server(self) -> None:
+        self._world.restart_server()
+
+    def begin_intrusion(self, data: bytes) -> Pending:
+        world, node = self._world, self._world.nodes[0]
+        stranger = _Stranger(world)
+        world.clients.append(stranger)  # type: ignore[arg-type]
+        node_id = node.hub.transport_accepted(peer="stranger", now=world.now)
+        transport = rtm_testing.VirtualTransport(stranger, 1, node, node_id)  # type: ignore[arg-type]
+        stranger.transports[1] = node.transports[node_id] = transport
+        world._write(transport, "up", data)
+        return stranger
+
+    @property
+    def elapsed(self) -> float:
+        return self._world.elapsed
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,80 @@
+"""The documentation is true: its snippets run, its generated parts are current, its links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import rtm_async
+import rtm_sansio
+import rtm_sync
+from rtm_sansio import Code
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+_FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]+\]\((?P<target>[^)#\s]+)(#[^)]*)?\)")
+
+
+def _snippets() -> list[Any]:
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for match in _FENCE.finditer(text):
+            line = text.count("\n", 0, match.start()) + 2
+            found.append(pytest.param(document, line, match[1], id=f"{document.name}:{line}"))
+    return found
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("document", "line", "code"), _snippets())
+def test_snippets_run(document: Path, line: int, code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # Parsed at their place in the document, so that a traceback leads there.
+    tree = ast.increment_lineno(ast.parse(code), line - 1)
+    exec(compile(tree, str(document), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_generated_parts_are_current(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    generate = _load(ROOT / "docs" / "generate.py")
+    assert generate.renewed(text) == text, "run: python docs/generate.py"
+
+
+def test_every_code_has_a_meaning() -> None:
+    generate = _load(ROOT / "docs" / "generate.py")
+    assert generate._MEANINGS.keys() == set(Code)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for match in _LINK.finditer(document.read_text(encoding="utf-8")):
+        target = match["target"]
+        if "://" not in target:
+            assert (document.parent / target).exists(), target
+
+
+def test_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for package in (rtm_sansio, rtm_sync, rtm_async):
+        assert package.__file__ is not None
+        folder = Path(package.__file__).parent
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(folder.parent).as_posix()
+            if path.name not in ("__init__.py", "__main__.py"):
+                assert f"`{name}`" in text, f"docs/architecture.md does not name {name}"
