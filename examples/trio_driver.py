@@ -1,145 +1,136 @@
-"""Both cores of ``rtm_sansio`` on trio: a driver for clients and servers, and a talk between the two.
-
-The steps of the driver contract (docs/sans-io.md) are marked with their numbers. Run it: python trio_driver.py
-"""
+"""A trio driver for the cores of ``rtm_sansio``, client and server. The numbers are those of docs/sans-io.md."""
 
 from __future__ import annotations
 
-import os
-import random
+import contextlib
 import ssl
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import trio
 
-from rtm_sansio import ClientConfig, ClientCore, Hub, LoginRequested, ServerConfig, failure_from, parse_endpoints
-from rtm_sansio import CloseTransport, OpenTransport, PauseReading, ResumeReading, Transmit  # fmt: skip
-from rtm_sansio import ChannelMessageReceived, RequestCompleted, RequestErred  # fmt: skip
+import rtm_sansio as rtm
 
 READ_BYTES = 64 * 1024
 LINGER_SECONDS = 2.0
 
 
 class Link:
-    """One transport: a stream, what waits to be written, and the scope that an abort cancels."""
+    """One transport: its stream once it is open, what waits to be written, and the scope that an abort ends."""
 
-    def __init__(self, stream: trio.abc.Stream, transport_id: int) -> None:
-        self.stream, self.transport_id = stream, transport_id
+    def __init__(self, transport_id: int, stream: Any = None) -> None:
+        self.transport_id, self.stream, self.scope = transport_id, stream, trio.CancelScope()
         self.outbound, self.wake, self.closing = bytearray(), trio.Event(), False
-        self.reading, self.scope = trio.Event(), trio.CancelScope()
-        self.reading.set()
+        self.readable = trio.Event()
+        self.readable.set()
 
 
 class Driver:
     """Runs ``core``; every output that is not about a transport goes to ``on_output``, which may call the core."""
 
     def __init__(self, core: Any, nursery: trio.Nursery, on_output: Callable[[Any], object]) -> None:
-        self.core, self.nursery, self._on_output = core, nursery, on_output
+        self.core, self._nursery, self._on_output = core, nursery, on_output
+        self._is_hub = hasattr(core, "flush_wanted")
         self._links: dict[int, Link] = {}
-        self._opening: dict[int, trio.CancelScope] = {}
-        self._pumping, self._wake, self._armed_at = False, trio.Event(), -1.0
+        self._pumping, self._wake, self._armed_at = False, trio.Event(), 0.0
+        self._wake.set()
         nursery.start_soon(self._run_clock)
 
     def pump(self) -> None:
-        """2. After each call of the core: take its outputs until there are none, in order, not re-entered."""
-        if not self._pumping:
-            self._pumping = True
-            while outputs := self.core.take_outputs():
-                for output in outputs:
-                    self._carry_out(output)
-            self._pumping = False
+        """2. Carry out the outputs until there are none: after each call of the core, and never from within itself."""
+        if self._pumping:
+            return
+        self._pumping = True
+        while outputs := self.core.take_outputs():
+            for output in outputs:
+                self._carry_out(output)
+        self._pumping = False
         deadline = self.core.next_deadline()
-        if (deadline is not None and deadline < self._armed_at) or getattr(self.core, "flush_wanted", False):
+        if (deadline is not None and deadline < self._armed_at) or (self._is_hub and self.core.flush_wanted):
             self._wake.set()
 
     def _carry_out(self, output: Any) -> None:
-        link = self._links.get(getattr(output, "transport_id", 0))  # 6. an id that is gone is passed over
-        if isinstance(output, Transmit):
-            if link is not None:
+        """3. What each effect asks for; one for an id that is gone is passed over."""
+        link = self._links.get(getattr(output, "transport_id", 0))
+        match output:
+            case rtm.OpenTransport():
+                link = self._links[output.transport_id] = Link(output.transport_id)
+                self._nursery.start_soon(self._open, link, output.endpoint)
+            case rtm.Transmit() if link is not None:
                 link.outbound += output.data
                 link.wake.set()
                 self._report(link)
-        elif isinstance(output, OpenTransport):
-            self.nursery.start_soon(self._open, output)
-        elif isinstance(output, CloseTransport):
-            self._opening.pop(output.transport_id, trio.CancelScope()).cancel()
-            if self._links.pop(output.transport_id, None) is not None and link is not None:
-                link.closing = True
-                link.scope.deadline = trio.current_time() + (LINGER_SECONDS if output.how == "flush" else 0.0)
+            case rtm.CloseTransport() if link is not None:
+                del self._links[output.transport_id]
+                linger = LINGER_SECONDS if output.how == "flush" and link.stream is not None else 0.0
+                link.scope.deadline, link.closing = trio.current_time() + linger, True
                 link.wake.set()
-                link.reading.set()
-        elif isinstance(output, (PauseReading, ResumeReading)):
-            if link is not None and isinstance(output, ResumeReading):
-                link.reading.set()
-            elif link is not None:
-                link.reading = trio.Event()
-        else:
-            self._on_output(output)
+                link.readable.set()
+            case rtm.PauseReading() if link is not None:
+                link.readable = trio.Event()
+            case rtm.ResumeReading() if link is not None:
+                link.readable.set()
+            case rtm.Transmit() | rtm.CloseTransport() | rtm.PauseReading() | rtm.ResumeReading():
+                pass
+            case _:
+                self._on_output(output)
 
     async def _run_clock(self) -> None:
-        """3. One timer, at the core's next deadline; 4. and a flush at the end of a pass that wants one."""
-        self._set_wall_clock()
         while True:
-            self._wake, deadline = trio.Event(), self.core.next_deadline()
-            self._armed_at = float("inf") if deadline is None else deadline
-            if not getattr(self.core, "flush_wanted", False):
-                with trio.move_on_at(self._armed_at):
-                    await self._wake.wait()
-            for _ in range(2):  # 5. what is readable is read before time passes
-                await trio.lowlevel.checkpoint()
-            deadline = self.core.next_deadline()
-            if deadline is not None and deadline <= trio.current_time():
-                for link in [link for link in self._links.values() if link.outbound]:
-                    self._report(link)
-                self._set_wall_clock()
-                self.core.handle_timeout(now=trio.current_time())
-            if getattr(self.core, "flush_wanted", False):
-                self.core.flush(now=trio.current_time())
             self.pump()
-
-    def _set_wall_clock(self) -> None:
-        if hasattr(self.core, "set_wall_clock"):
-            self.core.set_wall_clock(time.time(), now=trio.current_time())
+            deadline = self.core.next_deadline()
+            self._armed_at = float("inf") if deadline is None else deadline
+            with trio.move_on_at(self._armed_at):
+                await self._wake.wait()
+            self._wake = trio.Event()
+            for _ in range(2):  # 4. what is readable is read before time passes
+                await trio.lowlevel.checkpoint()
+            for link in [link for link in self._links.values() if link.outbound]:
+                self._report(link)
+            self.core.handle_timeout(now=trio.current_time())
+            if self._is_hub:  # 5. at the end of a pass
+                self.core.set_wall_clock(time.time(), now=trio.current_time())
+                self.core.flush(now=trio.current_time())
 
     def _report(self, link: Link) -> None:
         self.core.unsent(link.transport_id, len(link.outbound), now=trio.current_time())
 
-    async def _open(self, effect: OpenTransport) -> None:
-        """7. Each OpenTransport is answered once, unless it is closed meanwhile."""
-        endpoint, number = effect.endpoint, effect.transport_id
-        with self._opening.setdefault(number, trio.CancelScope()) as scope:
+    async def _open(self, link: Link, endpoint: rtm.Endpoint) -> None:
+        failure = None
+        with link.scope:
             try:
-                stream: trio.abc.Stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+                link.stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)  # races the addresses
                 if endpoint.secure:
                     context = ssl.create_default_context()
-                    stream = trio.SSLStream(stream, context, server_hostname=endpoint.host, https_compatible=True)
-            except OSError as error:
-                self._opening.pop(number)
-                causes = getattr(error.__cause__, "exceptions", (error,))  # one for each address of the name
-                self.core.transport_failed(number, failure_from(causes[-1]), now=trio.current_time())
-                self.pump()
-                return
-        if self._opening.pop(number, None) is scope and not scope.cancelled_caught:
-            self.core.transport_opened(number, now=trio.current_time())
-            await self._carry(Link(stream, number))
+                    link.stream = trio.SSLStream(link.stream, context, server_hostname=endpoint.host)
+                    await link.stream.do_handshake()
+            except (OSError, trio.BrokenResourceError) as error:
+                causes = getattr(error.__cause__, "exceptions", (error.__cause__ or error,))  # one for each address
+                failure = rtm.failure_from(causes[-1])
+        if link.transport_id in self._links and failure is None:
+            self.core.transport_opened(link.transport_id, now=trio.current_time())
+            await self._carry(link)
+            return
+        if self._links.pop(link.transport_id, None) is not None:  # else it was closed, and no answer is wanted
+            self.core.transport_failed(link.transport_id, failure, now=trio.current_time())
+            self.pump()
+        if link.stream is not None:
+            await trio.aclose_forcefully(link.stream)
 
     async def accept(self, stream: trio.SocketStream) -> None:
-        """A handler for ``trio.serve_tcp`` and ``trio.serve_listeners``."""
-        peer = str(stream.socket.getpeername())
-        await self._carry(Link(stream, self.core.transport_accepted(peer=peer, now=trio.current_time())))
+        """The handler for ``trio.serve_tcp`` and ``trio.serve_listeners``."""
+        link = Link(self.core.transport_accepted(peer="trio", now=trio.current_time()), stream)
+        self._links[link.transport_id] = link
+        await self._carry(link)
 
     async def _carry(self, link: Link) -> None:
-        self._links[link.transport_id] = link
         self.pump()
-        with link.scope:
-            async with trio.open_nursery() as nursery:
+        with trio.CancelScope(deadline=link.scope.deadline) as link.scope:
+            async with link.stream, trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, link)
                 await self._read(link)
                 nursery.cancel_scope.cancel()
-        await trio.aclose_forcefully(link.stream)
 
     async def _read(self, link: Link) -> None:
         cause = None
@@ -148,26 +139,23 @@ class Driver:
                 if link.transport_id in self._links:
                     self.core.receive_data(link.transport_id, data, now=trio.current_time())
                     self.pump()
-                await link.reading.wait()
+                await link.readable.wait()
         except trio.BrokenResourceError as error:
-            cause = failure_from(error, while_open=True)
+            cause = rtm.failure_from(error, while_open=True)
         if self._links.pop(link.transport_id, None) is not None:
             self.core.transport_lost(link.transport_id, cause, now=trio.current_time())
             self.pump()
 
     async def _write(self, link: Link) -> None:
-        try:
+        with contextlib.suppress(trio.BrokenResourceError):  # the reader finds out as well
             while link.outbound or not link.closing:
+                await link.wake.wait()
                 link.wake = trio.Event()
-                if not link.outbound:
-                    await link.wake.wait()
-                piece = bytes(link.outbound[:READ_BYTES])
-                await link.stream.send_all(piece)
-                del link.outbound[: len(piece)]
-                if link.transport_id in self._links:
-                    self._report(link)
-                    self.pump()
+                while piece := bytes(link.outbound[:READ_BYTES]):
+                    await link.stream.send_all(piece)
+                    del link.outbound[: len(piece)]
+                    if link.transport_id in self._links:
+                        self._report(link)
+                        self.pump()
             if isinstance(link.stream, trio.SocketStream):
                 await link.stream.send_eof()
-        except trio.BrokenResourceError:
-            pass  # the reader notices as well

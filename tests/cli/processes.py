@@ -33,7 +33,7 @@ class Rtm:
             encoding="utf-8",
             env={
                 **inherited,
-                "PYTHONPATH": "/tmp/nouv:" + packages,
+                "PYTHONPATH": packages,
                 "PYTHONUTF8": "1",
                 "PYTHONWARNINGS": "default",
                 **(environment or {}),

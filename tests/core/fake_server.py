@@ -69,6 +69,19 @@ def limits(**changes: Any) -> Limits:
     return Limits(**(figures | changes))
 
 
+class FixedJitter(random.Random):
+    """Draws the same share of each range, and notes the ranges."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__(0)
+        self.share = share
+        self.ceilings: list[float] = []
+
+    def uniform(self, a: float, b: float) -> float:
+        self.ceilings.append(b)
+        return a + (b - a) * self.share
+
+
 class ServerEnd:
     """The server's end of one transport: what it received, and a mouth."""
 
@@ -97,6 +110,7 @@ class Rig:
         urls: Any = "ws://server.test:80/",
         answer_heartbeats: bool = True,
         chunk: int | None = None,
+        jitter: float | None = None,
     ) -> None:
         self.now = 100.0
         self.start = self.now
@@ -104,10 +118,11 @@ class Rig:
         self.chunk = chunk
         self.config = config or ClientConfig()
         entropy = random.Random(seed)
+        self.rng = random.Random(seed + 1) if jitter is None else FixedJitter(jitter)
         self.core = CheckedClientCore(
             self.config,
             endpoints=parse_endpoints(urls),
-            rng=random.Random(seed + 1),
+            rng=self.rng,
             entropy=entropy.randbytes,
         )
         self.events: list[Any] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtm_sansio._pacing import TokenBucket
@@ -41,6 +41,7 @@ def test_units():
     assert bucket.try_take(bucket.ready_at(3.0), 3.0)
 
 
+@settings(max_examples=40)
 @given(
     st.integers(1, 1_000_000),
     st.integers(1, 5000),
@@ -62,6 +63,7 @@ def test_ready_means_ready(rate: int, burst: int, start: float, waits: list[floa
             now = ready
 
 
+@settings(max_examples=30)
 @given(st.lists(st.floats(0, 0.01), max_size=200))
 def test_never_more_than_the_contract(waits: list[float]):
     """S45: in any time no more than the burst and the rate allow."""

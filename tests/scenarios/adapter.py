@@ -7,7 +7,6 @@ them faster, by ``scale``, with configs scaled alike; a virtual one runs them as
 from __future__ import annotations
 
 import abc
-import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -203,6 +202,10 @@ class Actor(abc.ABC):
         """Wait until a state is entered for the ``count``-th time; returns when that was."""
         return self.wait(CLIENT_HOME, "state", state, count=count)
 
+    def wait_count(self, home: str, count: int) -> None:
+        """Wait until so many events of a home were heard."""
+        self.wait_until(lambda: len(self.briefs(home)) >= count, f"{self.name}: {count} events in {home!r}")
+
     def record(self, home: str, event: Any, at: float) -> None:
         """An event was read."""
         self.heard.setdefault(home, []).append((at, brief_of(event)))
@@ -264,8 +267,7 @@ class World(abc.ABC):
         """Wait for what ``expected`` has and was not heard yet: calls may return before what they caused is heard."""
         for actor in self.actors:
             for home, briefs in expected.get(actor.name, {}).items():
-                heard = functools.partial(actor.briefs, home)
-                actor.wait_until(lambda heard=heard, size=len(briefs): len(heard()) >= size, f"all of {home!r}")  # type: ignore[misc]
+                actor.wait_count(home, len(briefs))
 
     def transcript(self) -> Transcript:
         """All that was heard: by actor, by home, in order."""

@@ -585,6 +585,59 @@ def test_an_internal_error_ends_the_client_loudly(new_client: NewClient, caplog:
         lobby.send("x")
 
 
+class LateInterrupt(_runtime.Reply[Any]):
+    """Ctrl-C comes right behind the answer."""
+
+    def wait(self, timeout: float | None = None) -> Any:
+        super().wait(timeout)
+        raise KeyboardInterrupt
+
+
+def test_a_result_that_ctrl_c_swallows_is_taken_back(new_client: NewClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3, S54."""
+    client = new_client()
+    with monkeypatch.context() as patch:
+        patch.setattr(_runtime, "Reply", LateInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            client.login("alice")
+    until(client, lambda: client.state is DISCONNECTED)
+    client.login("alice")
+    with monkeypatch.context() as patch:
+        patch.setattr(_runtime, "Reply", LateInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            client.join("lobby")
+    until(client, lambda: "lobby" not in client._runtime._homes)
+    lobby = client.join("lobby")
+    with monkeypatch.context() as patch:
+        patch.setattr(_runtime, "Reply", LateInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lobby.send("sent all the same")
+    assert client.state is CONNECTED
+
+
+def test_timeouts_of_logout_and_renewal_bound_the_wait() -> None:
+    with Server(authenticate=allow_any_uid) as server, Client(server.url) as client:
+        client.login("alice")
+        freeze(server)
+        begin = time.monotonic()
+        with pytest.raises(RequestTimeout):
+            client.renew_token("token", timeout=0.1)
+        client.logout(timeout=0.1)
+        assert time.monotonic() - begin < 1.5
+        assert client.state is DISCONNECTED
+
+
+def test_close_ends_a_logout_that_waits_without_an_error() -> None:
+    with Server(authenticate=allow_any_uid) as server:
+        client = Client(server.url)
+        client.login("alice")
+        freeze(server)
+        logout = in_thread(client.logout)
+        until_waiting(client)
+        client.close()
+        logout()
+
+
 # --- handlers
 
 
@@ -775,3 +828,12 @@ def test_the_socket_of_a_client_is_not_used_by_two(new_client: NewClient) -> Non
     for wait in [in_thread(lambda: lobby.send("x")) for _ in range(4)]:
         wait()
     assert callers == {"rtm-client-io"}
+
+
+def test_an_iterator_may_be_closed_by_another_thread(new_client: NewClient) -> None:
+    lobby = new_client("alice").join("lobby")
+    messages = iter(lobby)
+    reading = in_thread(lambda: list(messages))
+    until(lobby._client, lambda: lobby._home.feed is not None)
+    messages.close()
+    assert reading() == []

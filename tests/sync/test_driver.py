@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import threading
 import time
 from typing import Any
@@ -653,3 +654,81 @@ def iter_inputs(core: FakeCore) -> list[tuple[Any, ...]]:
     while not core.inputs.empty():
         found.append(core.inputs.get())
     return found
+
+
+def test_a_failed_write_reads_what_the_peer_said_last() -> None:
+    with listening() as listener, running(FakeCore()) as run:
+        run.open(url_of(listener))
+        peer = accept(listener)
+        run.core.expect("opened")
+
+        def speak_and_go(now: float) -> None:
+            """All of it before the driver looks again; its next step is a write."""
+            peer.sendall(b"kicked")
+            reset(peer)
+            run.core.outputs.append(Transmit(transport_id=1, data=b"too late"))
+
+        run.driver.call(speak_and_go)
+        assert run.core.expect("data")[2] == b"kicked"
+        assert run.core.expect_end()[:2] == ("lost", 1)
+
+
+def test_a_failed_write_of_a_paused_transport_is_a_loss() -> None:
+    with listening() as listener, running(FakeCore()) as run:
+        run.open(url_of(listener))
+        peer = accept(listener)
+        run.core.expect("opened")
+        run.pause()
+        reset(peer)
+        run.transmit(b"one")
+        kind, _, cause = run.core.expect_end()
+        assert (kind, cause.code) == ("lost", "connection_lost")
+
+
+def test_a_flush_close_of_a_broken_transport_is_the_end_of_it() -> None:
+    with listening() as listener, running(FakeCore()) as run:
+        run.open(url_of(listener))
+        peer = accept(listener)
+        run.core.expect("opened")
+        reset(peer)
+        run.put(Transmit(transport_id=1, data=b"too late"), CloseTransport(transport_id=1, how="flush"))
+        run.put()
+        assert not run.driver.call(lambda now: run.driver._sockets.closing)
+
+
+def test_without_a_thread_the_call_fails_and_a_later_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with running(FakeCore()) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError, match="new thread"):
+                run.driver.call(lambda now: None)
+        assert run.driver.call(lambda now: "fine") == "fine"
+
+
+def test_an_error_while_ending_is_loud_too(caplog: pytest.LogCaptureFixture) -> None:
+    """F-82."""
+
+    def fail(fault: BaseException | None) -> None:
+        raise RuntimeError("a bug of the frontend")
+
+    with running(FakeCore(), on_ended=fail) as run:
+        run.driver.start()
+    assert "a bug of the frontend" in caplog.text
+    with pytest.raises(InvalidState, match="internal error"):
+        run.driver.call(lambda now: None)
+
+
+def test_a_server_with_a_broken_tls_context_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    core = FakeAcceptingCore()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        client_context = ssl.create_default_context()  # of the wrong kind
+        with running(core, listeners=[listener], tls=client_context) as run:
+            run.driver.start()
+            with socket.create_connection(listener.getsockname(), timeout=PATIENCE_SECONDS) as peer:
+                assert receive_all(peer) == b""
+            assert run.driver.started
+    assert "the TLS context fails" in caplog.text
