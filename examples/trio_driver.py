@@ -1,19 +1,17 @@
 """A trio driver for the cores of ``rtm_sansio``, client and server. The numbers are those of docs/sans-io.md."""
 
-from __future__ import annotations
-
 import contextlib
 import ssl
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import trio
 
 import rtm_sansio as rtm
 
-READ_BYTES = 64 * 1024
-LINGER_SECONDS = 2.0
+READ_BYTES, LINGER_SECONDS = 64 * 1024, 2.0
 
 
 class Link:
@@ -21,8 +19,7 @@ class Link:
 
     def __init__(self, transport_id: int, stream: Any = None) -> None:
         self.transport_id, self.stream, self.scope = transport_id, stream, trio.CancelScope()
-        self.outbound, self.wake, self.closing = bytearray(), trio.Event(), False
-        self.readable = trio.Event()
+        self.outbound, self.closing, self.wake, self.readable = bytearray(), False, trio.Event(), trio.Event()
         self.readable.set()
 
 
@@ -46,8 +43,7 @@ class Driver:
             for output in outputs:
                 self._carry_out(output)
         self._pumping = False
-        deadline = self.core.next_deadline()
-        if (deadline is not None and deadline < self._armed_at) or (self._is_hub and self.core.flush_wanted):
+        if (self.core.next_deadline() or inf) < self._armed_at or (self._is_hub and self.core.flush_wanted):
             self._wake.set()
 
     def _carry_out(self, output: Any) -> None:
@@ -57,30 +53,26 @@ class Driver:
             case rtm.OpenTransport():
                 link = self._links[output.transport_id] = Link(output.transport_id)
                 self._nursery.start_soon(self._open, link, output.endpoint)
+            case _ if not isinstance(output, rtm.Effect) or isinstance(output, rtm.AskToken):
+                self._on_output(output)
             case rtm.Transmit() if link is not None:
                 link.outbound += output.data
                 link.wake.set()
                 self._report(link)
             case rtm.CloseTransport() if link is not None:
                 del self._links[output.transport_id]
-                linger = LINGER_SECONDS if output.how == "flush" and link.stream is not None else 0.0
-                link.scope.deadline, link.closing = trio.current_time() + linger, True
+                link.scope.deadline, link.closing = trio.current_time() + LINGER_SECONDS * (output.how == "flush"), True
                 link.wake.set()
                 link.readable.set()
             case rtm.PauseReading() if link is not None:
                 link.readable = trio.Event()
             case rtm.ResumeReading() if link is not None:
                 link.readable.set()
-            case rtm.Transmit() | rtm.CloseTransport() | rtm.PauseReading() | rtm.ResumeReading():
-                pass
-            case _:
-                self._on_output(output)
 
     async def _run_clock(self) -> None:
         while True:
             self.pump()
-            deadline = self.core.next_deadline()
-            self._armed_at = float("inf") if deadline is None else deadline
+            self._armed_at = self.core.next_deadline() or inf
             with trio.move_on_at(self._armed_at):
                 await self._wake.wait()
             self._wake = trio.Event()
@@ -95,36 +87,33 @@ class Driver:
 
     def _report(self, link: Link) -> None:
         self.core.unsent(link.transport_id, len(link.outbound), now=trio.current_time())
+        self.pump()
 
     async def _open(self, link: Link, endpoint: rtm.Endpoint) -> None:
-        failure = None
         with link.scope:
             try:
                 link.stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)  # races the addresses
                 if endpoint.secure:
-                    context = ssl.create_default_context()
-                    link.stream = trio.SSLStream(link.stream, context, server_hostname=endpoint.host)
+                    tls = ssl.create_default_context()
+                    link.stream = trio.SSLStream(link.stream, tls, server_hostname=endpoint.host)
                     await link.stream.do_handshake()
             except (OSError, trio.BrokenResourceError) as error:
                 causes = getattr(error.__cause__, "exceptions", (error.__cause__ or error,))  # one for each address
-                failure = rtm.failure_from(causes[-1])
-        if link.transport_id in self._links and failure is None:
+                if self._links.pop(link.transport_id, None) is not None:  # else it was closed meanwhile
+                    self.core.transport_failed(link.transport_id, rtm.failure_from(causes[-1]), now=trio.current_time())
+                    self.pump()
+        if link.transport_id in self._links:
             self.core.transport_opened(link.transport_id, now=trio.current_time())
             await self._carry(link)
-            return
-        if self._links.pop(link.transport_id, None) is not None:  # else it was closed, and no answer is wanted
-            self.core.transport_failed(link.transport_id, failure, now=trio.current_time())
-            self.pump()
-        if link.stream is not None:
+        elif link.stream is not None:
             await trio.aclose_forcefully(link.stream)
 
     async def accept(self, stream: trio.SocketStream) -> None:
         """The handler for ``trio.serve_tcp`` and ``trio.serve_listeners``."""
-        link = Link(self.core.transport_accepted(peer="trio", now=trio.current_time()), stream)
-        self._links[link.transport_id] = link
-        await self._carry(link)
+        await self._carry(Link(self.core.transport_accepted(peer="trio", now=trio.current_time()), stream))
 
     async def _carry(self, link: Link) -> None:
+        self._links[link.transport_id] = link
         self.pump()
         with trio.CancelScope(deadline=link.scope.deadline) as link.scope:
             async with link.stream, trio.open_nursery() as nursery:
@@ -156,6 +145,5 @@ class Driver:
                     del link.outbound[: len(piece)]
                     if link.transport_id in self._links:
                         self._report(link)
-                        self.pump()
             if isinstance(link.stream, trio.SocketStream):
                 await link.stream.send_eof()

@@ -1,16 +1,47 @@
-"""What a hub keeps for one transport, one attached session and one watched channel. The rules are in ``hub``."""
+"""What the parts of a hub keep for one transport, one attached session and one channel; and what they share."""
 
 from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ._pacing import TokenBucket
 from ._wire import ServerWire
+from .config import ServerConfig
 from .logs import Block
 from .messages import Login
 from .operations import AppendItem
+
+
+class HubContext:
+    """One hub's settings, its clock, and its outbox to the driver."""
+
+    __slots__ = ("closed", "config", "entropy", "node", "now", "outputs", "wall_offset")
+
+    def __init__(self, config: ServerConfig, entropy: Callable[[int], bytes], node: str) -> None:
+        self.config = config
+        self.entropy = entropy
+        self.node = node
+        self.now = float("-inf")
+        self.wall_offset: float | None = None
+        self.outputs: list[Any] = []
+        self.closed = False
+
+    def advance(self, now: float) -> None:
+        """Time passes, and never goes back."""
+        if now > self.now:
+            self.now = now
+
+    def wall_clock(self) -> float | None:
+        """Unix seconds; None if the driver has not told them."""
+        return None if self.wall_offset is None else self.now + self.wall_offset
+
+    def expires_in(self, expires_at: float | None) -> float | None:
+        """How long a token is good for; None is for ever."""
+        wall = self.wall_clock()
+        return None if expires_at is None or wall is None else expires_at - wall
 
 
 class ServerPhase(enum.Enum):
@@ -33,10 +64,12 @@ class ServerLink:
         "heartbeats",
         "last_received",
         "login",
-        "paused",
+        "paused_at",
+        "pending",
         "phase",
         "rate_error_at",
-        "renewing",
+        "rate_error_since",
+        "renewals",
         "replies",
         "session",
         "since",
@@ -57,34 +90,30 @@ class ServerLink:
         self.login: Login | None = None
         self.early: list[Any] | None = None  # what came behind the login, until it is accepted (S59)
         self.session: AttachedSession | None = None
-        self.renewing: int | None = None  # the number of the renewal that the authenticator judges
+        self.renewals: deque[Any] | None = None  # the first of them is with the authenticator
         self.replies: list[Any] | None = None
         self.heartbeats = 0  # answers that are due
         self.blocks: list[bytes] | None = None  # whole frames of logs, in order
+        self.pending = 0  # their bytes
         self.unsent = 0
         self.transmitted = 0
         self.taken = 0
         self.stalled_since = now
-        self.paused = False
-        self.rate_error_at: float | None = None
-        self.deadline_at: float | None = None  # its place in the hub's heap
-
-    @property
-    def dirty(self) -> bool:
-        """Whether something waits to be transmitted."""
-        return self.replies is not None or self.blocks is not None or self.heartbeats > 0
+        self.paused_at: float | None = None
+        self.rate_error_since: float | None = None  # the first of a run of rate errors, and the last one
+        self.rate_error_at = now
+        self.deadline_at: float | None = None  # its place in the heap
 
 
 class Position:
     """Where a reader that is not live stands in a log (S49). A new object for each new position: an answer to an
     older one is void."""
 
-    __slots__ = ("cursor", "epoch", "reading")
+    __slots__ = ("cursor", "epoch")
 
     def __init__(self, epoch: bytes, cursor: int) -> None:
         self.epoch = epoch
         self.cursor = cursor
-        self.reading = False
 
 
 class AttachedSession:
@@ -95,13 +124,16 @@ class AttachedSession:
         "bucket",
         "busy",
         "channels",
+        "confirmed",
         "expires_at",
         "flood_bucket",
+        "freeing",
         "gathered",
         "link",
         "login_epoch",
         "lowest_unanswered",
         "positions",
+        "reading",
         "session_id",
         "stated",
         "uid",
@@ -128,13 +160,16 @@ class AttachedSession:
         self.expires_at = expires_at
         self.bucket = bucket
         self.flood_bucket = flood_bucket
+        self.confirmed = False  # whether the engine knows that the client has this attachment's welcome (S18)
         self.lowest_unanswered = 0
         self.channels: dict[str, WatchedChannel] = {}
         self.positions: dict[WatchedChannel, Position] | None = None
-        self.busy = True  # until its statement is answered (S59)
+        self.reading = False  # a piece is on its way from the engine
         self.stated = False
-        self.gathered = 0
-        self.waiting: deque[Any] | None = None
+        self.busy = True  # until its statement is answered (S59)
+        self.freeing = False
+        self.gathered = 0  # its messages that wait for an append, or for the answer to one
+        self.waiting: deque[Any] | None = None  # requests that wait for those before them (S46)
 
 
 class Gathered:
@@ -153,14 +188,15 @@ class WatchedChannel:
 
     __slots__ = (
         "appending",
-        "behind_reading",
         "end",
         "epoch",
         "flushed_end",
         "fresh",
         "gathered",
         "live",
+        "missed",
         "name",
+        "reading_hole",
         "users",
         "waiters",
         "watched",
@@ -171,11 +207,12 @@ class WatchedChannel:
         self.epoch = b""
         self.end = 0  # the last offset known here
         self.flushed_end = 0  # the last offset that the live readers were given
-        self.fresh: list[Block] = []
+        self.fresh: list[Block] = []  # what they are to be given at the end of the pass
         self.live: dict[ServerLink, None] = {}
-        self.users = 0  # sessions of this hub that are members
+        self.users = 0  # members, and whatever is under way
         self.gathered: list[Gathered] = []
         self.appending = False
         self.watched = False
-        self.waiters: list[Any] | None = None  # who waits for the subscription to be confirmed
-        self.behind_reading = False  # a hole is being read
+        self.waiters: list[Callable[[], None]] | None = None  # who waits for the subscription to be confirmed
+        self.reading_hole = False
+        self.missed = False  # a block came meanwhile that could not be used

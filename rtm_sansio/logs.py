@@ -3,13 +3,15 @@ cursor (S33, S48)."""
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import msgspec
 
 ENTRY_OVERHEAD_BYTES = 64
 """What keeping an entry costs besides its bytes, for the byte bounds."""
+
+_COMPACT_FROM = 64
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -29,8 +31,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What a log has behind a cursor.
 
     ``gap`` says that the cursor did not hold: then the reading starts behind ``cursor``, and ``lost`` entries are
-    gone, or an
-    unknown number (None). ``end`` is the offset of the log's last entry.
+    gone, or an unknown number (None). ``end`` is the offset of the log's last entry.
     """
 
     epoch: bytes
@@ -52,17 +53,23 @@ class _Kept:
         self.size = sum(map(len, block.entries)) + ENTRY_OVERHEAD_BYTES * len(block.entries)
 
 
+def _last_offset(kept: _Kept) -> int:
+    return kept.block.last_offset
+
+
 class Log:
     """The entries of one home. Trimming takes whole blocks, and may be late, never early."""
 
-    __slots__ = ("_count", "_kept", "byte_count", "epoch", "next_offset")
+    __slots__ = ("_count", "_first", "_kept", "byte_count", "epoch", "next_offset")
 
     def __init__(self, epoch: bytes) -> None:
         self.epoch = epoch
         self.next_offset = 1
         self.byte_count = 0
         self._count = 0
-        self._kept: deque[_Kept] = deque()
+        # What is kept begins at index ``_first``: a list, because readers far behind search in it.
+        self._kept: list[_Kept] = []
+        self._first = 0
 
     def __len__(self) -> int:
         return self._count
@@ -75,15 +82,15 @@ class Log:
     @property
     def first_kept(self) -> int:
         """The offset of the first entry that is still there; the next offset if none is."""
-        return self._kept[0].block.first_offset if self._kept else self.next_offset
+        return self._kept[self._first].block.first_offset if self._count else self.next_offset
 
     @property
     def oldest_at(self) -> float | None:
         """When the oldest kept block was appended."""
-        return self._kept[0].appended_at if self._kept else None
+        return self._kept[self._first].appended_at if self._count else None
 
     def append(self, entries: Sequence[bytes], now: float) -> Block:
-        """Number ``entries`` and keep them."""
+        """Number ``entries``, of which there is at least one, and keep them."""
         block = Block(self.epoch, self.next_offset, tuple(entries))
         kept = _Kept(block, now)
         self._kept.append(kept)
@@ -94,18 +101,25 @@ class Log:
 
     def drop_oldest(self) -> int:
         """Drop the oldest block; returns the bytes that became free."""
-        kept = self._kept.popleft()
-        self._count -= len(kept.block.entries)
-        self.byte_count -= kept.size
-        return kept.size
+        oldest = self._kept[self._first]
+        self._first += 1
+        if self._first >= _COMPACT_FROM and self._first * 2 > len(self._kept):
+            del self._kept[: self._first]
+            self._first = 0
+        self._count -= len(oldest.block.entries)
+        self.byte_count -= oldest.size
+        if not self._count:
+            self._kept.clear()
+            self._first = 0
+        return oldest.size
 
     def trim(
         self, now: float, *, replay_seconds: float, history_seconds: float, history_entries: int, max_bytes: int
     ) -> int:
         """Drop what need not be kept any more (S33); returns the bytes that became free."""
         freed = 0
-        while self._kept:
-            oldest = self._kept[0]
+        while self._count:
+            oldest = self._kept[self._first]
             over_count = self._count - len(oldest.block.entries) >= history_entries
             if (
                 oldest.appended_at + history_seconds <= now
@@ -131,24 +145,14 @@ class Log:
             gap, lost, cursor = True, self.first_kept - 1 - cursor, self.first_kept - 1
         entries: list[bytes] = []
         room = max_bytes
-        for kept in self._kept_behind(cursor):
-            block = kept.block
+        for index in range(bisect_right(self._kept, cursor, lo=self._first, key=_last_offset), len(self._kept)):
+            block = self._kept[index].block
             for entry in block.entries[max(0, cursor + 1 - block.first_offset) :]:
                 room -= len(entry)
                 if room < 0 and entries:
                     return self._reading(cursor, gap, lost, entries)
                 entries.append(entry)
         return self._reading(cursor, gap, lost, entries)
-
-    def _kept_behind(self, cursor: int) -> list[_Kept]:
-        """The kept blocks that reach behind ``cursor``: from the right, because most readers are near the end."""
-        behind: list[_Kept] = []
-        for kept in reversed(self._kept):
-            if kept.block.last_offset <= cursor:
-                break
-            behind.append(kept)
-        behind.reverse()
-        return behind
 
     def _reading(self, cursor: int, gap: bool, lost: int | None, entries: list[bytes]) -> Reading:
         return Reading(epoch=self.epoch, cursor=cursor, gap=gap, lost=lost, entries=tuple(entries), end=self.end)

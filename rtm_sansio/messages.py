@@ -1,16 +1,14 @@
 """The wire messages of protocol version 1: one schema, and the only place that encodes or decodes it.
 
 One WebSocket message carries an array of these (a batch); the empty array is the heartbeat and its answer. Each
-message is an
-array whose first element is an integer tag. Trailing fields that a reader does not know are ignored; an unknown tag
-of 128 or
-above is skipped and counted, an unknown tag below is a protocol error.
+message is an array whose first element is an integer tag. Trailing fields that a reader does not know are ignored; an
+unknown tag of 128 or above is skipped and counted, an unknown tag below is a protocol error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
@@ -20,6 +18,7 @@ SUBPROTOCOL_MSGPACK = "rtm.v1.msgpack"
 FIRST_OPTIONAL_TAG = 128
 LOGIN_BYTES = 16 * 1024
 """What one WebSocket message may hold before the login is accepted (S45)."""
+_ENTRIES_TAG = 5
 HEARTBEAT = b"\x90"
 """An empty array: the heartbeat and its answer."""
 
@@ -291,7 +290,7 @@ class LeftEntry(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
 Entry = TextEntry | BytesEntry | JoinedEntry | LeftEntry
 
 
-class Entries(msgspec.Struct, array_like=True, tag=5, frozen=True):
+class Entries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
     """Consecutive entries of one log, the first at ``first_offset``."""
 
     log: str
@@ -300,7 +299,7 @@ class Entries(msgspec.Struct, array_like=True, tag=5, frozen=True):
     entries: list[Entry]
 
 
-class _RawEntries(msgspec.Struct, array_like=True, tag=5, frozen=True):
+class _RawEntries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
     """``Entries`` before its entries are looked at: used to encode, and to skip unknown entries one by one."""
 
     log: str
@@ -323,7 +322,7 @@ _encoder = msgspec.msgpack.Encoder()
 _M = TypeVar("_M")
 
 _DECODE_FAULTS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
-"""What msgspec raises on hostile bytes: the last two leak beside its own root (RFC-less, seen)."""
+"""What msgspec raises on hostile bytes: the last two leak beside its own root."""
 
 encode_entry = _encoder.encode
 """One entry to its bytes: done once, when it is appended."""
@@ -349,11 +348,15 @@ def encode_block(log: str, epoch: bytes, first_offset: int, entries: Sequence[by
 
 
 class BatchDecoder(Generic[_M]):
-    """Decodes batches of one direction; counts the optional messages that it did not know."""
+    """Decodes batches of one direction; counts the optional messages that it did not know.
 
-    __slots__ = ("_batch", "_one", "_raw")
+    ``decode_growing`` is tried on a message that does not decode, and raises if it cannot help.
+    """
 
-    def __init__(self, union: object) -> None:
+    __slots__ = ("_batch", "_decode_growing", "_one", "_raw")
+
+    def __init__(self, union: object, decode_growing: Callable[[int, msgspec.Raw], _M]) -> None:
+        self._decode_growing = decode_growing
         self._batch: msgspec.msgpack.Decoder[list[_M]] = msgspec.msgpack.Decoder(list[union])  # type: ignore[valid-type]
         self._one: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(union)
         self._raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -377,10 +380,8 @@ class BatchDecoder(Generic[_M]):
                     tag = _tag_of(raw)
                     if tag >= FIRST_OPTIONAL_TAG:
                         skipped += 1
-                    elif tag == 5:
-                        messages.append(_decode_growing_entries(raw))
                     else:
-                        raise
+                        messages.append(self._decode_growing(tag, raw))
         except _DECODE_FAULTS as fault:
             raise MalformedBatch(f"not a batch of protocol version 1: {fault}") from fault
         return messages, skipped
@@ -397,7 +398,10 @@ def _tag_of(raw: msgspec.Raw) -> int:
     return _int_decoder.decode(fields[0]) if fields else -1
 
 
-def _decode_growing_entries(raw: msgspec.Raw) -> Entries:
+def _decode_growing_entries(tag: int, raw: msgspec.Raw) -> ServerMessage:
+    """``Entries`` among which are some of a later version."""
+    if tag != _ENTRIES_TAG:
+        _refuse_growing(tag, raw)
     block = _raw_entries_decoder.decode(raw)
     entries: list[Entry | UnknownEntry] = []
     for one in block.entries:
@@ -408,14 +412,18 @@ def _decode_growing_entries(raw: msgspec.Raw) -> Entries:
             if tag < FIRST_OPTIONAL_TAG:
                 raise
             entries.append(UnknownEntry(tag))
-    return Entries(block.log, block.epoch, block.first_offset, entries)
+    return Entries(block.log, block.epoch, block.first_offset, cast("list[Entry]", entries))
+
+
+def _refuse_growing(tag: int, raw: msgspec.Raw) -> NoReturn:
+    raise msgspec.ValidationError(f"message {tag} is unknown, or has other fields")
 
 
 def client_decoder() -> BatchDecoder[ClientMessage]:
     """For what a client sends."""
-    return BatchDecoder(ClientMessage)
+    return BatchDecoder(ClientMessage, _refuse_growing)
 
 
 def server_decoder() -> BatchDecoder[ServerMessage]:
     """For what a server sends."""
-    return BatchDecoder(ServerMessage)
+    return BatchDecoder(ServerMessage, _decode_growing_entries)

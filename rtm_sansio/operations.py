@@ -1,8 +1,8 @@
 """The engine boundary: what nodes must agree on, as atomic operations, each on one home (E1).
 
 The engine is their only truth. An operation names its home; its answer is a value. What must follow in other homes
-comes back as
-*things to do* (E2): the asking node does them at once, any node after a while. Nodes tell durations, never times (E6).
+comes back as *things to do* (E2): the asking node does them at once, any node after a while. Nodes tell durations,
+never times (E6).
 ``docs/engine.md`` is the specification.
 """
 
@@ -127,10 +127,12 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ListChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """List a channel in the user's home before joining it, or strike it after leaving (E2)."""
+    """List a channel in the user's home before joining it, or strike it after leaving (E2). Refused to any attachment
+    but the last one: a late strike would hide a membership from the end of the session (E8)."""
 
     uid: str
     session_id: bytes
+    attach: int
     channel: str
     listed: bool
 
@@ -167,11 +169,15 @@ class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class JoinChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Make the session a member (S47). ``number`` is None in a restored session, whose repetition is harmless (S59)."""
+    """Make the session a member (S47). ``number`` is None in a statement, whose repetition is harmless (S59).
+
+    Refused to a session that has ended, and to an older attachment than the one that joined or left last (E2, E8).
+    """
 
     channel: str
     uid: str
     session_id: bytes
+    attach: int
     number: int | None
     lowest_unanswered: int
     joined_entry: bytes
@@ -191,11 +197,12 @@ class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
 
 class LeaveChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late
-    join is refused."""
+    join is refused (E2). Without, it is refused to an older attachment than the one that joined last (E8)."""
 
     channel: str
     uid: str
     session_id: bytes
+    attach: int
     number: int | None
     lowest_unanswered: int
     left_entry: bytes
@@ -226,8 +233,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """For each item its offset, or a code below 0 with the sign turned; ``block`` is what was new, None if nothing
-    was."""
+    """For each item its offset, or the code of its refusal with the sign turned; ``block`` is what was new, or None."""
 
     epoch: bytes
     results: tuple[int, ...]

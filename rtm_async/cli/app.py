@@ -172,7 +172,10 @@ def serve(**options: Any) -> int:
 @click.option("algorithm", "--jwt-algorithm", help="Default: what fits the key.")
 @click.option("key_id", "--kid", help="Key id to put into the header, for a server with several keys.")
 def token(key_file: Path | None, **options: Any) -> int:
-    """Print a token for a server that has the same secret, or the public half of the key."""
+    """Print a token.
+
+    The server needs the same secret, or the public half of the key.
+    """
     return token_command.print_token(key_file, **options)
 
 
@@ -216,8 +219,9 @@ def send(url: str, uid: str, token: str | None, channel: str, message: str | Non
 )
 @click.option("--seed", type=int, help="For the moments of the outages. Default: a random one.")
 def demo(real_time: bool, scale: int, seed: int | None) -> int:
-    """Show what the library promises: two users chat over a link that fails again and again.
+    """Show what the library promises.
 
-    The exit status is 1 if a promise was broken.
+    Two users chat over a link that fails again and again; what both saw is compared with the rules. The exit status is
+    1 if a promise was broken.
     """
     return demo_command.run_demo(scale=1 if real_time else scale, seed=seed)

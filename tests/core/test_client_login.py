@@ -376,7 +376,7 @@ def test_codes_outside_all_ranges_are_passing_trouble():
 
 def test_ordinary_close_at_login():
     """S6: a close frame without a code of ours is an EOF."""
-    rig = Rig()
+    rig = Rig(ClientConfig(attempt_timeout_seconds=60.0))
     rig.login()
     rig.open()
     rig.say_close(1001, "going away")

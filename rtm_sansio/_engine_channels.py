@@ -1,0 +1,320 @@
+"""The channel homes of a ``MemoryEngine``: log, members, and the outcomes of their requests, changed in one step (S33,
+S46, S47, S58, E2, E3, E8)."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+import msgspec
+
+from ._engine_shared import EngineContext, IdleList
+from .codes import Code
+from .logs import Block, Log, Reading
+from .operations import (
+    Append,
+    Appended,
+    BlockAnnounced,
+    ChannelJoined,
+    ChannelLeft,
+    JoinChannel,
+    LeaveChannel,
+    LogEnd,
+    ReadLog,
+    Refusal,
+    WatchChannel,
+)
+
+_SWEEP_SECONDS = 1.0
+"""A busy log is swept at most this often: trimming may be late (S33)."""
+
+_NOT_A_MEMBER = -int(Code.NOT_A_MEMBER)
+_STALE_REQUEST = -int(Code.STALE_REQUEST)
+_STALE = Refusal(Code.STALE_REQUEST, "the request is older than what the client called answered, or was another one")
+_REPLACED = Refusal(Code.STALE_REQUEST, "the session went on on another transport")
+_ENDED = Refusal(Code.SESSION_ENDED, "the session has ended")
+
+
+class _SessionPart:
+    """What a channel knows of a session that is a member, or was one lately."""
+
+    __slots__ = ("attach", "by_number", "ended", "last_at", "lowest")
+
+    def __init__(self) -> None:
+        self.attach = 0  # of the last join or leave (E8)
+        self.ended = False
+        self.lowest = 0  # numbers below are never carried out (S46)
+        self.last_at = 0.0
+        self.by_number: dict[int, Any] = {}  # outcomes: an offset, ChannelJoined or ChannelLeft
+
+    def forget(self, lowest: int, oldest: float) -> None:
+        """Forget the outcomes below ``lowest``, and those made at ``oldest`` or before."""
+        if self.by_number and self.last_at <= oldest:
+            self.by_number.clear()
+        if lowest > self.lowest:
+            self.lowest = lowest
+            while self.by_number:
+                first = next(iter(self.by_number))
+                if first >= lowest:
+                    break
+                del self.by_number[first]
+
+    def keep(self, number: int, outcome: Any, now: float, max_outcomes: int) -> None:
+        self.by_number[number] = outcome
+        self.last_at = now
+        if len(self.by_number) > max_outcomes:
+            # So many newer ones can only have been asked for if this one was answered.
+            first = next(iter(self.by_number))
+            del self.by_number[first]
+            self.lowest = max(self.lowest, first + 1)
+
+
+class _ChannelHome:
+    """One channel."""
+
+    __slots__ = ("left", "log", "members", "name", "parts", "swept_at", "watchers")
+
+    def __init__(self, name: str, epoch: bytes) -> None:
+        self.name = name
+        self.log = Log(epoch)
+        self.members: dict[str, bytes] = {}
+        self.parts: dict[bytes, _SessionPart] = {}
+        self.left: dict[bytes, float] = {}  # sessions that left, and until when that is known; the first to go first
+        self.watchers: dict[str, None] = {}
+        self.swept_at: float | None = None  # its place in the sweep
+
+
+class ChannelHomes:
+    """All channels of one engine."""
+
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._config = context.config
+        self._homes: dict[str, _ChannelHome] = {}
+        self._idle = IdleList(context.config.max_idle_logs, context.config.log_identity_seconds)
+        self._byte_count = 0
+        self._sweeps: list[tuple[float, str]] = []
+        self._ages: list[tuple[float, str]] = []
+        self._ages_taken_at = float("-inf")
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` has something to do."""
+        return self._sweeps[0][0] if self._sweeps else None
+
+    def handle_timeout(self) -> None:
+        """Forget what has had its time: entries (S33), sessions that left, and logs nobody uses (S58)."""
+        while self._sweeps and self._sweeps[0][0] <= self._context.now:
+            deadline, name = heapq.heappop(self._sweeps)
+            home = self._homes.get(name)
+            if home is not None and home.swept_at == deadline:
+                home.swept_at = None
+                self._sweep(home)
+        self._forget_idle()
+
+    # ------------------------------------------------------------------------------------------- homes and logs
+
+    def _home(self, name: str) -> _ChannelHome:
+        home = self._homes.get(name)
+        if home is None:
+            home = self._homes[name] = _ChannelHome(name, self._context.entropy(8))
+            self._check_idle(home)
+        return home
+
+    def _check_idle(self, home: _ChannelHome) -> None:
+        """Keep the list of unused logs up to date (S58)."""
+        if home.members or home.left or home.watchers or len(home.log):
+            self._idle.discard(home.name)
+        elif home.name not in self._idle:
+            self._idle.add(home.name, self._context.now)
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        for name in self._idle.take_expired(self._context.now):
+            del self._homes[name]
+
+    def watch(self, operation: WatchChannel) -> LogEnd:
+        """Announce blocks to a node, or no longer; where the log ends now."""
+        home = self._home(operation.channel)
+        if operation.on:
+            home.watchers[operation.node] = None
+        else:
+            home.watchers.pop(operation.node, None)
+        self._check_idle(home)
+        return LogEnd(epoch=home.log.epoch, end=home.log.end)
+
+    def read(self, operation: ReadLog) -> Reading:
+        """The log from a cursor."""
+        return self._home(operation.channel).log.read(operation.epoch, operation.cursor, operation.max_bytes)
+
+    def _append_entries(self, home: _ChannelHome, entries: list[bytes]) -> Block:
+        before = home.log.byte_count
+        block = home.log.append(entries, self._context.now)
+        self._trim(home)
+        self._byte_count += home.log.byte_count - before
+        while self._byte_count > self._config.max_engine_bytes:
+            self._drop_oldest()
+        self._idle.discard(home.name)
+        self._schedule_sweep(home)
+        if home.watchers:
+            self._context.announce(home.watchers, BlockAnnounced(channel=home.name, block=block))
+        return block
+
+    def _trim(self, home: _ChannelHome) -> int:
+        config = self._config
+        return home.log.trim(
+            self._context.now,
+            replay_seconds=config.replay_seconds,
+            history_seconds=config.history_seconds,
+            history_entries=config.history_entries,
+            max_bytes=config.max_log_bytes,
+        )
+
+    def _drop_oldest(self) -> None:
+        """All logs together are too large: the oldest block goes (S55)."""
+        if not self._ages or self._ages[0][0] >= self._ages_taken_at:
+            # Whatever is younger than this list may be missing in it.
+            self._ages_taken_at = self._context.now
+            self._ages = [(at, home.name) for home in self._homes.values() if (at := home.log.oldest_at) is not None]
+            heapq.heapify(self._ages)
+        at, name = self._ages[0]
+        home = self._homes.get(name)
+        if home is not None and home.log.oldest_at == at:
+            self._byte_count -= home.log.drop_oldest()
+        oldest_at = None if home is None else home.log.oldest_at
+        if oldest_at is None:
+            heapq.heappop(self._ages)
+        else:
+            heapq.heapreplace(self._ages, (oldest_at, name))
+
+    def _schedule_sweep(self, home: _ChannelHome) -> None:
+        if home.swept_at is not None:
+            return
+        deadlines = [next(iter(home.left.values()))] if home.left else []
+        if home.log.oldest_at is not None:
+            deadlines.append(home.log.oldest_at + self._config.history_seconds)
+        if deadlines:
+            home.swept_at = max(min(deadlines), self._context.now + _SWEEP_SECONDS)
+            heapq.heappush(self._sweeps, (home.swept_at, home.name))
+
+    def _sweep(self, home: _ChannelHome) -> None:
+        self._byte_count -= self._trim(home)
+        now = self._context.now
+        for session_id in [session_id for session_id, until in home.left.items() if until <= now]:
+            del home.left[session_id]
+            del home.parts[session_id]
+        self._schedule_sweep(home)
+        self._check_idle(home)
+
+    # ------------------------------------------------------------------------------------------------ members
+
+    def join(self, operation: JoinChannel) -> ChannelJoined | Refusal:
+        """Membership, entry and answer in one step (S47)."""
+        home = self._home(operation.channel)
+        uid, session_id = operation.uid, operation.session_id
+        part = home.parts.get(session_id) or _SessionPart()
+        known = self._known(part, operation)
+        if isinstance(known, ChannelJoined) and home.members.get(uid) == session_id:
+            return known
+        if known is not None:
+            return _STALE
+        if part.ended:
+            return _ENDED
+        if operation.attach < part.attach:
+            return _REPLACED
+        block = None
+        holder = home.members.get(uid)
+        if holder != session_id:
+            entries = [operation.joined_entry] if holder is None else [operation.replaced_entry, operation.joined_entry]
+            home.members[uid] = session_id
+            home.parts[session_id] = part
+            home.left.pop(session_id, None)
+            if holder is not None:
+                self._keep_left(home, holder)
+            block = self._append_entries(home, entries)
+        part.attach = operation.attach
+        count = len(home.members)
+        answer = ChannelJoined(
+            epoch=home.log.epoch,
+            offset=home.log.end,
+            member_count=count,
+            members=tuple(home.members) if count <= self._config.max_snapshot_members else None,
+            block=block,
+        )
+        if operation.number is not None:
+            outcome = msgspec.structs.replace(answer, block=None)
+            part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)
+        return answer
+
+    def leave(self, operation: LeaveChannel) -> ChannelLeft | Refusal:
+        """End a membership; an ended session leaves a mark, member or not (E2)."""
+        home = self._homes.get(operation.channel)
+        part = None if home is None else home.parts.get(operation.session_id)
+        if home is None or part is None:
+            if not operation.ended:  # it never was a member: there is nothing to do, and nothing to remember
+                return ChannelLeft(block=None)
+            home, part = self._home(operation.channel), _SessionPart()
+            home.parts[operation.session_id] = part
+        known = self._known(part, operation)
+        if known is not None:
+            return known if isinstance(known, ChannelLeft) else _STALE
+        if operation.attach < part.attach and not operation.ended:
+            return _REPLACED
+        block = None
+        if home.members.get(operation.uid) == operation.session_id:
+            del home.members[operation.uid]
+            block = self._append_entries(home, [operation.left_entry])
+        part.ended = part.ended or operation.ended
+        part.attach = max(part.attach, operation.attach)
+        if operation.number is not None:
+            part.keep(operation.number, ChannelLeft(block=None), self._context.now, self._config.max_outcomes)
+        self._keep_left(home, operation.session_id)
+        self._schedule_sweep(home)
+        self._check_idle(home)
+        return ChannelLeft(block=block)
+
+    def _keep_left(self, home: _ChannelHome, session_id: bytes) -> None:
+        """What is known of a session outlives its membership by the history time (S46, E2)."""
+        home.left.pop(session_id, None)
+        home.left[session_id] = self._context.now + self._config.history_seconds
+
+    def _known(self, part: _SessionPart, operation: JoinChannel | LeaveChannel) -> Any:
+        """What a repeated request is answered with, or None for one that is to be carried out (S46)."""
+        part.forget(operation.lowest_unanswered, self._context.now - self._config.history_seconds)
+        number = operation.number
+        if number is None:
+            return None
+        if number < part.lowest:
+            return _STALE
+        return part.by_number.get(number)
+
+    def append(self, operation: Append) -> Appended:
+        """Membership, recognition, numbers and trimming in one step, for all messages of a pass (E3)."""
+        home = self._homes.get(operation.channel)
+        if home is None:
+            return Appended(epoch=b"", results=(_NOT_A_MEMBER,) * len(operation.items), block=None)
+        now, max_outcomes = self._context.now, self._config.max_outcomes
+        oldest = now - self._config.history_seconds
+        results: list[int] = []
+        entries: list[bytes] = []
+        offset = home.log.next_offset
+        for item in operation.items:
+            number = item.number
+            part = home.parts.get(item.session_id)
+            if part is None:
+                results.append(_NOT_A_MEMBER)
+                continue
+            part.forget(item.lowest_unanswered, oldest)
+            known = part.by_number.get(number)
+            if known is not None:
+                results.append(known if type(known) is int else _STALE_REQUEST)
+            elif number < part.lowest:
+                results.append(_STALE_REQUEST)
+            elif home.members.get(item.uid) != item.session_id:
+                results.append(_NOT_A_MEMBER)
+            else:
+                part.keep(number, offset, now, max_outcomes)
+                results.append(offset)
+                entries.append(item.entry)
+                offset += 1
+        block = self._append_entries(home, entries) if entries else None
+        return Appended(epoch=home.log.epoch, results=tuple(results), block=block)

@@ -1,0 +1,367 @@
+"""The user homes of a ``MemoryEngine``: who holds a uid's session, and what follows when it ends (S18, S19, S24, S31,
+E2, E8)."""
+
+from __future__ import annotations
+
+import heapq
+from hmac import compare_digest
+
+from ._engine_shared import EngineContext, IdleList
+from .codes import Code
+from .events import LeaveCause
+from .operations import (
+    Attached,
+    AttachSession,
+    ConfirmAttach,
+    DetachSession,
+    Ended,
+    EndSession,
+    LeaveToDo,
+    ListChannel,
+    OrderToDo,
+    Refusal,
+    StrikeToDos,
+    TakeToDos,
+    ToDo,
+    ToDosWaiting,
+)
+
+_PAST_LOGINS = 16
+
+
+class _UserSession:
+    """The session of a user: what outlives its transports."""
+
+    __slots__ = (
+        "attach",
+        "attached",
+        "attempt",
+        "channels",
+        "confirmed_attach",
+        "expires_at",
+        "instance_id",
+        "login_epoch",
+        "login_id",
+        "node",
+        "session_id",
+    )
+
+    def __init__(self, operation: AttachSession, login_epoch: int) -> None:
+        self.session_id = operation.new_session_id
+        self.login_epoch = login_epoch
+        self.instance_id = operation.instance_id
+        self.login_id = operation.login_id
+        self.attempt = operation.attempt
+        self.node = operation.node
+        self.attach = 0
+        self.confirmed_attach = 0
+        self.attached = False
+        self.expires_at: float | None = None
+        self.channels: dict[str, None] = {}
+
+
+class _UserHome:
+    """One user: at most one session, and what is remembered beyond it."""
+
+    __slots__ = ("banned_until", "due_at", "last_epoch", "past_logins", "session", "spoiled", "todos", "uid")
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.session: _UserSession | None = None
+        self.last_epoch: int | None = None
+        self.spoiled: tuple[int, Refusal] | None = None  # an ended epoch, and what its holder is told
+        self.banned_until: float | None = None
+        self.past_logins: tuple[tuple[bytes, float], ...] = ()  # ended login ids, and when they ended
+        self.todos: dict[int, ToDo] | None = None
+        self.due_at: float | None = None  # its place in the due-index
+
+
+class UserHomes:
+    """All users of one engine."""
+
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._config = context.config
+        self._homes: dict[str, _UserHome] = {}
+        self._idle = IdleList(context.config.max_idle_users, context.config.login_memory_seconds)
+        self._nodes: dict[str, None] = {}  # whoever has served a session here: they are asked to do overdue things
+        self._expiries: list[tuple[float, str]] = []
+        self._due: list[tuple[float, str]] = []
+        self._overdue: dict[str, None] = {}
+
+    def next_deadline(self) -> float | None:
+        """When ``handle_timeout`` has something to do."""
+        return min((heap[0][0] for heap in (self._expiries, self._due) if heap), default=None)
+
+    def handle_timeout(self) -> None:
+        """End the sessions that were not resumed (S24), announce what is overdue (E2), forget who is long gone."""
+        now = self._context.now
+        while self._expiries and self._expiries[0][0] <= now:
+            home = self._homes.get(heapq.heappop(self._expiries)[1])
+            if home is not None:
+                self._expire(home)
+        if self._collect_overdue():
+            self._context.announce(self._nodes, ToDosWaiting())
+        self._forget_idle()
+
+    # ----------------------------------------------------------------------------------------------- attach
+
+    def attach(self, operation: AttachSession) -> Attached | Refusal:
+        """Decide between a new session, a resume and a refusal."""
+        home = self._home(operation.uid)
+        self._idle.discard(home.uid)
+        answer = self._judge(home, operation)
+        if home.session is None:
+            self._idle.add(home.uid, self._context.now)
+        return answer
+
+    def _home(self, uid: str) -> _UserHome:
+        home = self._homes.get(uid)
+        if home is None:
+            home = self._homes[uid] = _UserHome(uid)
+        self._expire(home)
+        return home
+
+    def _judge(self, home: _UserHome, operation: AttachSession) -> Attached | Refusal:
+        if home.banned_until is not None and self._context.now < home.banned_until:
+            left = home.banned_until - self._context.now
+            return Refusal(Code.BANNED, f"the uid is banned for another {left:.0f} s", left)
+        if operation.quoted_epoch is None:
+            return self._judge_login(home, operation)
+        return self._judge_return(home, operation, operation.quoted_epoch)
+
+    def _judge_login(self, home: _UserHome, operation: AttachSession) -> Attached | Refusal:
+        """A ``login`` call; all attempts of one login id are one (S18)."""
+        session = home.session
+        if session is not None and compare_digest(session.login_id, operation.login_id):
+            return self._resume(home, session, operation)
+        if self._is_past_login(home, operation.login_id):
+            return Refusal(Code.REMOTE_LOGIN, "the session of this login was ended meanwhile")
+        return self._new_session(home, operation, self._new_epoch(home))
+
+    def _judge_return(self, home: _UserHome, operation: AttachSession, quoted: int) -> Attached | Refusal:
+        """A resume or an automatic re-login: its epoch is judged before its session id (S19, S31)."""
+        if home.spoiled is not None and home.spoiled[0] == quoted:
+            return home.spoiled[1]
+        stored = home.last_epoch
+        session = home.session
+        if stored is None or quoted > stored:
+            return self._judge_unknown(home, operation, quoted)
+        if quoted < stored:
+            return Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
+        if session is None:
+            return self._new_session(home, operation, quoted)
+        holds = operation.quoted_session_id is not None and compare_digest(
+            session.session_id, operation.quoted_session_id
+        )
+        if holds and (operation.quoted_attach or 0) < session.confirmed_attach:
+            return Refusal(Code.REMOTE_LOGIN, "a copy of this instance resumed the session meanwhile")
+        if holds or compare_digest(session.login_id, operation.login_id):
+            return self._resume(home, session, operation)
+        return self._new_session(home, operation, quoted)
+
+    def _judge_unknown(self, home: _UserHome, operation: AttachSession, quoted: int) -> Attached | Refusal:
+        """An epoch later than any heard of: believed only if this memory may have forgotten it (S31)."""
+        if quoted < self._context.memory_start:
+            return self._new_session(home, operation, quoted)
+        session = home.session
+        if session is not None and session.attached and session.instance_id != operation.instance_id:
+            return Refusal(Code.ALREADY_LOGGED_IN, "the uid is logged in; an unknown login does not end that session")
+        return self._new_session(home, operation, self._new_epoch(home))
+
+    def _resume(self, home: _UserHome, session: _UserSession, operation: AttachSession) -> Attached | Refusal:
+        if operation.attempt < session.attempt:
+            return Refusal(Code.TRANSPORT_REPLACED, "a later attempt of this login was there before")
+        if session.attached and session.node != operation.node:
+            self._order(home, session, Code.TRANSPORT_REPLACED, "the session went on on another transport")
+        session.attempt = operation.attempt
+        return self._attached(home, session, operation, resumed=True)
+
+    def _new_session(self, home: _UserHome, operation: AttachSession, login_epoch: int) -> Attached:
+        previous = home.session
+        if previous is not None:
+            same = previous.instance_id == operation.instance_id
+            refusal = (
+                Refusal(Code.TRANSPORT_REPLACED, "this instance logged in anew")
+                if same
+                else Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
+            )
+            self._end_session(home, previous, LeaveCause.REPLACED, refusal)
+        home.last_epoch = login_epoch
+        home.session = session = _UserSession(operation, login_epoch)
+        return self._attached(home, session, operation, resumed=False)
+
+    def _attached(self, home: _UserHome, session: _UserSession, operation: AttachSession, *, resumed: bool) -> Attached:
+        session.attach += 1
+        session.attached = True
+        session.node = operation.node
+        session.expires_at = None
+        self._nodes[operation.node] = None
+        return Attached(
+            session_id=session.session_id,
+            login_epoch=session.login_epoch,
+            attach=session.attach,
+            resumed=resumed,
+            channels=tuple(session.channels),
+            todos=_todos_of(home),
+        )
+
+    def _new_epoch(self, home: _UserHome) -> int:
+        return max((home.last_epoch or 0) + 1, self._context.unix_microseconds(), self._context.memory_start)
+
+    def _is_past_login(self, home: _UserHome, login_id: bytes) -> bool:
+        oldest = self._context.now - self._config.attempt_memory_seconds
+        return any(compare_digest(known, login_id) and ended_at > oldest for known, ended_at in home.past_logins)
+
+    # -------------------------------------------------------------------------------- while a session is there
+
+    def confirm(self, operation: ConfirmAttach) -> None:
+        """The client has this attachment's welcome (S18)."""
+        session = self._session_of(operation.uid, operation.session_id)
+        if session is not None and session.confirmed_attach < operation.attach <= session.attach:
+            session.confirmed_attach = operation.attach
+
+    def detach(self, operation: DetachSession) -> None:
+        """The transport of this attachment is gone: the time until the end of the session begins (S22)."""
+        session = self._session_of(operation.uid, operation.session_id)
+        if session is None or session.attach != operation.attach or not session.attached:
+            return
+        session.attached = False
+        session.expires_at = self._context.now - operation.silent_seconds + self._config.presence_grace_seconds
+        heapq.heappush(self._expiries, (session.expires_at, operation.uid))
+
+    def list_channel(self, operation: ListChannel) -> Refusal | None:
+        """List a channel, or strike it."""
+        session = self._session_of(operation.uid, operation.session_id)
+        if session is None:
+            return Refusal(Code.SESSION_ENDED, "the session has ended")
+        if operation.attach != session.attach:
+            return Refusal(Code.TRANSPORT_REPLACED, "the session went on on another transport")
+        if not operation.listed:
+            session.channels.pop(operation.channel, None)
+        elif operation.channel not in session.channels:
+            if len(session.channels) >= self._config.max_channels:
+                return Refusal(
+                    Code.TOO_MANY_CHANNELS, f"{self._config.max_channels} channels are joined, which is the limit"
+                )
+            session.channels[operation.channel] = None
+        return None
+
+    def _session_of(self, uid: str, session_id: bytes) -> _UserSession | None:
+        home = self._homes.get(uid)
+        if home is None:
+            return None
+        self._expire(home)
+        session = home.session
+        return session if session is not None and session.session_id == session_id else None
+
+    # ----------------------------------------------------------------------------------------- ends of sessions
+
+    def end(self, operation: EndSession) -> Ended:
+        """End the user's session, spoil its epoch, ban its uid."""
+        home = self._home(operation.uid)
+        session = home.session
+        if operation.ban_seconds is not None:
+            home.banned_until = self._context.now + operation.ban_seconds
+        told = Refusal(operation.code, operation.message)
+        if operation.spoil_epoch and home.last_epoch is not None:
+            home.spoiled = (home.last_epoch, told)
+        ends = session is not None and operation.session_id in (None, session.session_id)
+        if session is not None and ends:
+            self._end_session(home, session, operation.cause, told)
+        if home.session is None:
+            self._idle.add(home.uid, self._context.now)
+        return Ended(ended=ends, todos=_todos_of(home) if ends else ())
+
+    def _expire(self, home: _UserHome) -> None:
+        """End the session if its time without a transport is over: the one step that decides between resume and end."""
+        session = home.session
+        if session is not None and session.expires_at is not None and session.expires_at <= self._context.now:
+            self._end_session(home, session, LeaveCause.TIMED_OUT, None)
+            self._idle.add(home.uid, self._context.now)
+            if home.todos:  # nobody asked for this, so nobody will do them unasked
+                self._make_due(home, self._context.now)
+
+    def _end_session(self, home: _UserHome, session: _UserSession, cause: LeaveCause, told: Refusal | None) -> None:
+        """Take the session out of its user's home; what follows in other homes becomes things to do (E2)."""
+        home.session = None
+        home.past_logins = (*home.past_logins, (session.login_id, self._context.now))[-_PAST_LOGINS:]
+        for channel in session.channels:
+            todo_id = self._context.next_number()
+            todo = LeaveToDo(todo_id=todo_id, uid=home.uid, channel=channel, session_id=session.session_id, cause=cause)
+            self._keep_todo(home, todo)
+        if session.attached and told is not None:
+            self._order(home, session, told.code, told.message)
+
+    # ----------------------------------------------------------------------------------------- things to do
+
+    def _order(self, home: _UserHome, session: _UserSession, code: int, message: str) -> None:
+        todo = OrderToDo(
+            todo_id=self._context.next_number(),
+            uid=home.uid,
+            node=session.node,
+            session_id=session.session_id,
+            attach=session.attach,
+            code=code,
+            message=message,
+        )
+        self._keep_todo(home, todo)
+
+    def _keep_todo(self, home: _UserHome, todo: ToDo) -> None:
+        if home.todos is None:
+            home.todos = {}
+        home.todos[todo.todo_id] = todo
+        self._make_due(home, self._context.now + self._config.todo_patience_seconds)
+
+    def _make_due(self, home: _UserHome, due_at: float) -> None:
+        if home.due_at is None or due_at < home.due_at:
+            home.due_at = due_at
+            heapq.heappush(self._due, (due_at, home.uid))
+
+    def _collect_overdue(self) -> bool:
+        """Whether more has become overdue. It is said again until somebody strikes it off."""
+        more = False
+        while self._due and self._due[0][0] <= self._context.now:
+            due_at, uid = heapq.heappop(self._due)
+            home = self._homes.get(uid)
+            if home is None or home.due_at != due_at:
+                continue
+            home.due_at = None
+            if home.todos:
+                self._overdue[uid] = None
+                more = True
+                self._make_due(home, self._context.now + self._config.todo_patience_seconds)
+        return more
+
+    def take_todos(self, operation: TakeToDos) -> tuple[ToDo, ...]:
+        """Hand out what is overdue, and give the taker its time before anybody else is asked."""
+        self._collect_overdue()
+        taken: list[ToDo] = []
+        for uid in self._overdue:
+            taken += _todos_of(self._homes[uid])
+        self._overdue.clear()
+        return tuple(taken)
+
+    def strike(self, operation: StrikeToDos) -> None:
+        """These are done."""
+        home = self._homes.get(operation.uid)
+        if home is not None and home.todos is not None:
+            for todo_id in operation.todo_ids:
+                home.todos.pop(todo_id, None)
+            if not home.todos:
+                home.todos = None
+                self._overdue.pop(home.uid, None)
+
+    def _forget_idle(self) -> None:
+        """Forget users not seen for long (S31), unless something of theirs is still due."""
+        now = self._context.now
+        for uid in self._idle.take_expired(now):
+            home = self._homes[uid]
+            if home.todos or (home.banned_until is not None and now < home.banned_until):
+                self._idle.add(uid, now)
+            else:
+                del self._homes[uid]
+
+
+def _todos_of(home: _UserHome) -> tuple[ToDo, ...]:
+    return tuple(home.todos.values()) if home.todos else ()

@@ -1,0 +1,305 @@
+"""The hub's channels: subscriptions, blocks in their order, fan-out to those who keep up, pieces for those who do not
+(S42, S48, S49, S52, E5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from ._frames import encode_frame
+from ._hub_engine import EnginePort
+from ._hub_transports import Transports
+from ._hubparts import AttachedSession, HubContext, Position, ServerLink, WatchedChannel
+from .logs import Block, Reading
+from .messages import Gap, Going, GoOn, encode_batch, encode_block
+from .operations import BlockAnnounced, LogEnd, ReadLog, WatchChannel
+
+_FRAME_OVERHEAD_BYTES = 256
+
+
+class Channels:
+    """All channels that have readers or publishers on this hub."""
+
+    def __init__(self, context: HubContext, transports: Transports, engine: EnginePort) -> None:
+        self._context = context
+        self._transports = transports
+        self._engine = engine
+        config = context.config
+        self._slow_bytes = config.slow_reader_bytes
+        self._feed_below = config.feed_below_bytes
+        self._frame_room = config.max_frame_bytes - config.max_name_length - _FRAME_OVERHEAD_BYTES
+        self._piece_bytes = min(config.feed_piece_bytes, self._frame_room)
+        self._by_name: dict[str, WatchedChannel] = {}
+        self._fresh: dict[WatchedChannel, None] = {}
+        self._feeding: dict[ServerLink, None] = {}
+
+    # --------------------------------------------------------------------------------------- use and release
+
+    def use(self, name: str) -> WatchedChannel:
+        """The channel of this name, kept until ``let_go``."""
+        channel = self._by_name.get(name)
+        if channel is None:
+            channel = self._by_name[name] = WatchedChannel(name)
+        channel.users += 1
+        return channel
+
+    def let_go(self, channel: WatchedChannel) -> None:
+        """One user less; the last one ends the subscription."""
+        channel.users -= 1
+        if channel.users:
+            return
+        del self._by_name[channel.name]
+        self._fresh.pop(channel, None)
+        if channel.watched:
+            channel.watched = False
+            self._engine.call(WatchChannel(channel=channel.name, node=self._context.node, on=False))
+
+    def enter(self, session: AttachedSession, name: str) -> WatchedChannel:
+        """The session has a part in the channel."""
+        channel = session.channels[name] = self.use(name)
+        return channel
+
+    def leave(self, session: AttachedSession, channel: WatchedChannel) -> None:
+        """The session has no part in the channel any more. What was given of it goes out before anything later."""
+        if session.channels.pop(channel.name, None) is None:
+            return
+        link = session.link
+        if link is not None:
+            channel.live.pop(link, None)
+            if link.blocks is not None:
+                self._transports.transmit(link)
+        if session.positions is not None:
+            session.positions.pop(channel, None)
+        self.let_go(channel)
+
+    def part(self, session: AttachedSession, link: ServerLink) -> None:
+        """The link no longer serves the session."""
+        session.positions = None
+        self._feeding.pop(link, None)
+        channels, session.channels = session.channels, {}
+        for channel in channels.values():
+            channel.live.pop(link, None)
+            self.let_go(channel)
+
+    def watch(self, channel: WatchedChannel, then: Callable[[], None]) -> None:
+        """Subscribe, have that confirmed, and know the log's end (E5). The caller uses the channel until ``then``."""
+        if channel.watched:
+            then()
+            return
+        if channel.waiters is not None:
+            channel.waiters.append(then)
+            return
+        channel.waiters = waiters = [then]
+
+        def on_watched(answer: LogEnd) -> None:
+            channel.waiters = None
+            channel.watched = True
+            channel.epoch = answer.epoch
+            channel.end = channel.flushed_end = answer.end
+            for waiter in waiters:
+                waiter()
+
+        self._engine.call(WatchChannel(channel=channel.name, node=self._context.node, on=True), on_watched)
+
+    # ------------------------------------------------------------------------------------------------ blocks
+
+    def announced(self, announcement: BlockAnnounced) -> None:
+        """A block from the engine."""
+        channel = self._by_name.get(announcement.channel)
+        if channel is not None:
+            self.take_block(channel, announcement.block)
+
+    def take_block(self, channel: WatchedChannel, block: Block) -> None:
+        """Blocks are delivered in the order of their offsets, whichever way they come (E5)."""
+        if not channel.watched:
+            return
+        if block.epoch != channel.epoch or block.first_offset > channel.end + 1:
+            self._read_hole(channel)
+        elif block.last_offset > channel.end:
+            if block.first_offset <= channel.end:
+                known = channel.end + 1 - block.first_offset
+                block = Block(block.epoch, channel.end + 1, block.entries[known:])
+            channel.end = block.last_offset
+            channel.fresh.append(block)
+            self._fresh[channel] = None
+
+    def _read_hole(self, channel: WatchedChannel) -> None:
+        """A block that is not the next one: read the log, and once more if others came meanwhile."""
+        if channel.reading_hole:
+            channel.missed = True
+            return
+        channel.reading_hole = True
+        channel.missed = False
+
+        def on_read(reading: Reading) -> None:
+            channel.reading_hole = False
+            if not channel.watched:
+                return
+            if reading.gap:
+                self._start_anew(channel, reading)
+            elif reading.entries:
+                self.take_block(channel, Block(reading.epoch, reading.cursor + 1, reading.entries))
+            if channel.missed or reading.end > channel.end:
+                self._read_hole(channel)
+
+        operation = ReadLog(channel=channel.name, epoch=channel.epoch, cursor=channel.end, max_bytes=self._piece_bytes)
+        self._engine.call(operation, on_read)
+
+    def _start_anew(self, channel: WatchedChannel, reading: Reading) -> None:
+        """What is gone here is a gap for every reader: each finds out from its own cursor."""
+        for link in list(channel.live):
+            self._fall_behind(link, channel, channel.flushed_end)
+        channel.fresh.clear()
+        self._fresh.pop(channel, None)
+        channel.epoch = reading.epoch
+        channel.end = channel.flushed_end = reading.end
+
+    # ----------------------------------------------------------------------------------------------- readers
+
+    def place(self, session: AttachedSession, channel: WatchedChannel, epoch: bytes, cursor: int) -> None:
+        """A reader at this cursor is live, or is fed from the log until it is (S49)."""
+        link = session.link
+        if link is None or session.channels.get(channel.name) is not channel:
+            return
+        self.hold(session, channel)
+        if epoch == channel.epoch and channel.flushed_end <= cursor <= channel.end:
+            channel.live[link] = None  # the next block begins at or before its next entry
+        else:
+            self._remember(link, session, channel, Position(epoch, cursor))
+
+    def hold(self, session: AttachedSession, channel: WatchedChannel) -> None:
+        """Nothing more of this log: it has no position here meanwhile (S52)."""
+        if session.link is not None:
+            channel.live.pop(session.link, None)
+        if session.positions is not None:
+            session.positions.pop(channel, None)
+
+    def go_on(self, link: ServerLink, session: AttachedSession, go_on: GoOn) -> None:
+        """The log from behind this cursor; the answer stands before what was asked for (S48, S52)."""
+        channel = session.channels.get(go_on.log)
+        if channel is None:
+            return
+        self.use(channel.name)
+
+        def on_watched() -> None:
+            if session.link is link and session.channels.get(channel.name) is channel:
+                self._transports.give(link, encode_frame(encode_batch([Going(go_on.log)])))
+                self.place(session, channel, go_on.epoch, go_on.cursor)
+            self.let_go(channel)
+
+        self.watch(channel, on_watched)
+
+    def _remember(
+        self, link: ServerLink, session: AttachedSession, channel: WatchedChannel, position: Position
+    ) -> None:
+        if session.positions is None:
+            session.positions = {}
+        session.positions[channel] = position
+        self._feeding[link] = None
+
+    def _fall_behind(self, link: ServerLink, channel: WatchedChannel, cursor: int) -> None:
+        del channel.live[link]
+        assert link.session is not None  # a link that serves none is live nowhere
+        self._remember(link, link.session, channel, Position(channel.epoch, cursor))
+
+    def buffer_fell(self, link: ServerLink) -> None:
+        """The link's buffer may be low enough for the next piece."""
+        session = link.session
+        if session is not None and session.positions:
+            self._feeding[link] = None
+
+    # ------------------------------------------------------------------------------------------------- flush
+
+    @property
+    def flush_wanted(self) -> bool:
+        """Whether there is something to fan out or to feed."""
+        return bool(self._fresh or self._feeding)
+
+    def flush(self) -> None:
+        """Fan out what is new, and feed who is behind."""
+        if self._fresh:
+            fresh, self._fresh = self._fresh, {}
+            for channel in fresh:
+                self._fan_out(channel)
+        if self._feeding:
+            for link in list(self._feeding):
+                self._feed(link)
+
+    def _fan_out(self, channel: WatchedChannel) -> None:
+        """One frame for all readers that keep up: the same bytes for each (E4)."""
+        blocks, channel.fresh = channel.fresh, []
+        live = channel.live
+        if live:
+            slow = self._slow_bytes
+            for last_offset, frame in self._frames_of(channel.name, blocks):
+                for link in [link for link in live if link.unsent + link.pending > slow]:
+                    self._fall_behind(link, channel, channel.flushed_end)
+                self._transports.give_all(live, frame)
+                channel.flushed_end = last_offset
+        channel.flushed_end = channel.end
+
+    def _frames_of(self, name: str, blocks: list[Block]) -> Iterator[tuple[int, bytes]]:
+        """All blocks of a pass as one frame, or as few as the size of a WebSocket message allows; each with the offset
+        of its last entry."""
+        entries: list[bytes] = []
+        epoch, first, size = blocks[0].epoch, blocks[0].first_offset, 0
+        room = self._frame_room
+        for block in blocks:
+            for entry in block.entries:
+                if size + len(entry) > room and entries:
+                    yield first + len(entries) - 1, _entries_frame(name, epoch, first, entries)
+                    first += len(entries)
+                    entries, size = [], 0
+                entries.append(entry)
+                size += len(entry)
+        yield first + len(entries) - 1, _entries_frame(name, epoch, first, entries)
+
+    def _feed(self, link: ServerLink) -> None:
+        """Give a link that is behind its next piece, from the log that has waited longest."""
+        session = link.session
+        if session is None or not session.positions or session.reading or link.unsent >= self._feed_below:
+            # Nothing to do until a position, an answer or a lower buffer brings it back.
+            del self._feeding[link]
+            return
+        if link.pending >= self._feed_below:
+            return  # what it is given in this pass counts as well: look again when that is written
+        channel, position = next(iter(session.positions.items()))
+        if position.epoch == channel.epoch and channel.flushed_end <= position.cursor <= channel.end:
+            del session.positions[channel]
+            channel.live[link] = None
+            return
+        session.reading = True
+        operation = ReadLog(
+            channel=channel.name, epoch=position.epoch, cursor=position.cursor, max_bytes=self._piece_bytes
+        )
+        self._engine.call(operation, lambda reading: self._on_piece(link, session, channel, position, reading))
+
+    def _on_piece(
+        self,
+        link: ServerLink,
+        session: AttachedSession,
+        channel: WatchedChannel,
+        position: Position,
+        reading: Reading,
+    ) -> None:
+        session.reading = False
+        if session.link is not link or not session.positions:
+            return
+        self._feeding[link] = None
+        if session.positions.get(channel) is not position:
+            return  # held, left, or placed anew meanwhile
+        del session.positions[channel]
+        if reading.gap:
+            gap = Gap(channel.name, reading.epoch, reading.cursor, reading.lost)
+            self._transports.give(link, encode_frame(encode_batch([gap])))
+        if reading.entries:
+            frame = _entries_frame(channel.name, reading.epoch, reading.cursor + 1, reading.entries)
+            self._transports.give(link, frame)
+        cursor = reading.cursor + len(reading.entries)
+        if reading.epoch == channel.epoch and cursor >= channel.flushed_end:
+            channel.live[link] = None
+        else:  # the last in the row of those to be fed
+            session.positions[channel] = Position(reading.epoch, cursor)
+
+
+def _entries_frame(name: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:
+    return encode_frame(encode_block(name, epoch, first_offset, entries))

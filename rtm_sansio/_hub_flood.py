@@ -1,0 +1,53 @@
+"""Who sends more than the welcome allows: at first refused, later dropped (S45, S51)."""
+
+from __future__ import annotations
+
+from ._hub_transports import Transports
+from ._hubparts import AttachedSession, HubContext, ServerLink
+from ._pacing import TokenBucket
+from .codes import Code
+
+_FLOOD_FACTOR = 2
+_LENIENCE = 1.05
+"""The client's clock and ours differ, and the network bunches what a client spaced out."""
+
+
+class FloodGate:
+    """The rates of one hub."""
+
+    def __init__(self, context: HubContext, transports: Transports) -> None:
+        self._context = context
+        self._config = context.config
+        self._transports = transports
+
+    def buckets(self) -> tuple[TokenBucket, TokenBucket]:
+        """For a new attachment: what is refused above, and what counts as a flood."""
+        rate, burst, now = self._config.requests_per_second, self._config.request_burst, self._context.now
+        return (
+            TokenBucket(rate_per_second=rate * _LENIENCE, burst=burst, now=now),
+            TokenBucket(rate_per_second=rate * _FLOOD_FACTOR, burst=burst * _FLOOD_FACTOR, now=now),
+        )
+
+    def is_flood(self, link: ServerLink, session: AttachedSession, units: int = 1) -> bool:
+        """Whether the peer goes on at twice its rate a while after its first rate error; then it is dropped."""
+        if session.flood_bucket.try_take(self._context.now, min(units, self._config.request_burst)):
+            return False
+        if not self._is_persistent(link):
+            return False
+        self._transports.violation(link, "far above the rate that the welcome states", close_code=Code.FLOODING)
+        return True
+
+    def is_too_fast(self, link: ServerLink, session: AttachedSession) -> bool:
+        """Whether a request is to be refused."""
+        if session.bucket.try_take(self._context.now):
+            return False
+        self._is_persistent(link)
+        return True
+
+    def _is_persistent(self, link: ServerLink) -> bool:
+        """Note a rate error: whether they have gone on for as long as is borne."""
+        now, tolerance = self._context.now, self._config.flood_tolerance_seconds
+        if link.rate_error_since is None or now - link.rate_error_at > tolerance:
+            link.rate_error_since = now  # the first, or the first after a while without
+        link.rate_error_at = now
+        return now - link.rate_error_since >= tolerance

@@ -1,0 +1,96 @@
+"""Joining and leaving, across the user's home and the channel's: in an order that leaves no member unlisted (S47, E2,
+E5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ._hub_channels import Channels
+from ._hub_engine import EnginePort
+from ._hubparts import AttachedSession, WatchedChannel
+from .events import LeaveCause
+from .messages import JoinedEntry, LeftEntry, encode_entry
+from .operations import ChannelJoined, ChannelLeft, JoinChannel, LeaveChannel, ListChannel, Refusal
+
+
+class Memberships:
+    """Joins and leaves of attached sessions."""
+
+    def __init__(self, engine: EnginePort, channels: Channels) -> None:
+        self._engine = engine
+        self._channels = channels
+
+    def join(
+        self,
+        session: AttachedSession,
+        name: str,
+        number: int | None,
+        then: Callable[[WatchedChannel, ChannelJoined | Refusal], None],
+    ) -> None:
+        """List the channel in the user's home, subscribe, and only then join."""
+        was_there = name in session.channels
+        channel = session.channels.get(name) or self._channels.enter(session, name)
+        self._channels.use(name)  # until the answer, whatever becomes of the session
+
+        def on_listed(answer: Refusal | None) -> None:
+            if isinstance(answer, Refusal):
+                finish(answer)
+            else:
+                self._channels.watch(channel, on_watched)
+
+        def on_watched() -> None:
+            operation = JoinChannel(
+                channel=name,
+                uid=session.uid,
+                session_id=session.session_id,
+                attach=session.attach,
+                number=number,
+                lowest_unanswered=session.lowest_unanswered,
+                joined_entry=encode_entry(JoinedEntry(session.uid)),
+                replaced_entry=encode_entry(LeftEntry(session.uid, LeaveCause.REPLACED)),
+            )
+            self._engine.call(operation, finish)
+
+        def finish(answer: ChannelJoined | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                # It stays listed if it was: that is harmless, while a member who is not listed would never leave.
+                if not was_there and session.channels.get(name) is channel:
+                    self._channels.leave(session, channel)
+            elif answer.block is not None:
+                self._channels.take_block(channel, answer.block)
+            then(channel, answer)
+            self._channels.let_go(channel)
+
+        self._engine.call(self._list(session, name, listed=True), on_listed)
+
+    def leave(
+        self, session: AttachedSession, name: str, number: int | None, then: Callable[[ChannelLeft | Refusal], None]
+    ) -> None:
+        """End the membership, and only then strike it from the user's home."""
+        operation = LeaveChannel(
+            channel=name,
+            uid=session.uid,
+            session_id=session.session_id,
+            attach=session.attach,
+            number=number,
+            lowest_unanswered=session.lowest_unanswered,
+            left_entry=encode_entry(LeftEntry(session.uid, LeaveCause.LEFT)),
+            ended=False,
+        )
+
+        def on_left(answer: ChannelLeft | Refusal) -> None:
+            if isinstance(answer, ChannelLeft):
+                self._engine.call(self._list(session, name, listed=False))
+                channel = session.channels.get(name)
+                if channel is not None:
+                    if answer.block is not None:
+                        self._channels.take_block(channel, answer.block)
+                    self._channels.leave(session, channel)
+            then(answer)
+
+        self._engine.call(operation, on_left)
+
+    def _list(self, session: AttachedSession, name: str, *, listed: bool) -> ListChannel:
+        return ListChannel(
+            uid=session.uid, session_id=session.session_id, attach=session.attach, channel=name, listed=listed
+        )

@@ -1,0 +1,244 @@
+"""Numbered requests of attached sessions: in the order of their numbers, each answered once (S34, S45, S46, E3)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ._checks import body_size, is_valid_name
+from ._hub_channels import Channels
+from ._hub_engine import EnginePort
+from ._hub_flood import FloodGate
+from ._hub_memberships import Memberships
+from ._hub_sessions import Sessions
+from ._hub_transports import Transports
+from ._hubparts import AttachedSession, Gathered, HubContext, ServerLink, WatchedChannel
+from .codes import Code
+from .messages import (
+    BytesEntry,
+    Done,
+    Failed,
+    Join,
+    Joined,
+    Leave,
+    Logout,
+    PublishBytes,
+    PublishText,
+    Sent,
+    TextEntry,
+    encode_entry,
+)
+from .operations import Append, Appended, AppendItem, ChannelJoined, ChannelLeft, Refusal
+
+_APPEND_BYTES = 1024 * 1024
+"""What one call of the engine appends at most: a shared one does nothing else meanwhile."""
+
+
+class Requests:
+    """The requests of one hub that change what the engine has."""
+
+    def __init__(
+        self,
+        context: HubContext,
+        transports: Transports,
+        engine: EnginePort,
+        channels: Channels,
+        sessions: Sessions,
+        memberships: Memberships,
+        flood_gate: FloodGate,
+    ) -> None:
+        self._context = context
+        self._config = context.config
+        self._transports = transports
+        self._engine = engine
+        self._channels = channels
+        self._sessions = sessions
+        self._memberships = memberships
+        self._flood_gate = flood_gate
+        self._gathering: dict[WatchedChannel, None] = {}
+        self._actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
+            PublishText: self._publish,
+            PublishBytes: self._publish,
+            Join: self._join,
+            Leave: self._leave,
+            Logout: self._logout,
+        }
+
+    # --------------------------------------------------------------------------------------------- the order
+
+    def take(self, link: ServerLink, session: AttachedSession, message: Any) -> None:
+        """A request: within the rate, and behind those before it.
+
+        A join, leave or logout waits for the messages gathered before it, whatever comes waits for a join, leave or
+        logout, and everything for the session's statement (S59).
+        """
+        if self._flood_gate.is_flood(link, session):
+            return
+        if self._flood_gate.is_too_fast(link, session):
+            self.fail(session, message.number, Code.RATE_EXCEEDED, "more requests than the welcome's rate")
+            return
+        waiting = session.waiting
+        if session.gathered + (len(waiting) if waiting else 0) >= self._config.max_outcomes:
+            text = f"{self._config.max_outcomes} requests are open, which is the limit"
+            self.fail(session, message.number, Code.TOO_MANY_REQUESTS, text)
+        elif waiting or session.busy or (session.gathered and not _is_publish(message)):
+            if waiting is None:
+                session.waiting = deque((message,))
+            else:
+                waiting.append(message)
+        else:
+            self._actions[type(message)](link, session, message)
+
+    def free(self, session: AttachedSession) -> None:
+        """What the session's next request waited for is done."""
+        session.busy = False
+        if session.freeing:
+            return  # a request that was done at once: the loop that began it goes on
+        session.freeing = True
+        while session.waiting and not session.busy and session.link is not None:
+            if session.gathered and not _is_publish(session.waiting[0]):
+                break
+            message = session.waiting.popleft()
+            self._actions[type(message)](session.link, session, message)
+        session.freeing = False
+
+    def fail(self, session: AttachedSession, number: int, code: int, message: str) -> None:
+        """Refuse a request; nothing was carried out."""
+        if session.link is not None:
+            self._transports.reply(session.link, Failed(number, int(code), message))
+
+    # ----------------------------------------------------------------------------------------------- publish
+
+    def _publish(self, link: ServerLink, session: AttachedSession, message: PublishText | PublishBytes) -> None:
+        """Gather a message for its channel's next append (S34)."""
+        context = self._context
+        sent_at = int((context.now + (context.wall_offset or 0.0)) * 1000)
+        size = len(message.data) if type(message) is PublishBytes else body_size(message.text)  # type: ignore[union-attr]
+        if size > self._config.max_message_bytes:
+            text = f"the message has {size} bytes; the limit is {self._config.max_message_bytes}"
+            self.fail(session, message.number, Code.MESSAGE_TOO_LARGE, text)
+            return
+        channel = session.channels.get(message.channel)
+        if channel is None:
+            # No member: but the engine may still know what became of an earlier request (S46).
+            if not is_valid_name(message.channel, self._config.max_name_length):
+                self._fail_name(session, message.number)
+                return
+            channel = self._channels.use(message.channel)
+            if channel.gathered:
+                self._channels.let_go(channel)
+        elif not channel.gathered:
+            self._channels.use(message.channel)  # whatever is gathered keeps its channel until it is answered
+        if type(message) is PublishBytes:
+            entry = encode_entry(BytesEntry(session.uid, message.data, sent_at))
+        else:
+            entry = encode_entry(TextEntry(session.uid, message.text, sent_at))  # type: ignore[union-attr]
+        item = AppendItem(session.uid, session.session_id, message.number, session.lowest_unanswered, entry)
+        channel.gathered.append(Gathered(session, item, sent_at))
+        session.gathered += 1
+        if not channel.appending:
+            self._gathering[channel] = None
+
+    def _fail_name(self, session: AttachedSession, number: int) -> None:
+        text = f"a channel name is 1 to {self._config.max_name_length} printable ASCII characters"
+        self.fail(session, number, Code.INVALID_CHANNEL, text)
+
+    @property
+    def flush_wanted(self) -> bool:
+        """Whether there is something to append."""
+        return bool(self._gathering)
+
+    def flush(self) -> None:
+        """Append what was gathered: one call per log and loop pass, one in flight (E3)."""
+        gathering, self._gathering = self._gathering, {}
+        for channel in gathering:
+            self._append(channel)
+
+    def _append(self, channel: WatchedChannel) -> None:
+        gathered, room = channel.gathered, _APPEND_BYTES
+        for count, one in enumerate(gathered):
+            room -= len(one.item.entry)
+            if room < 0 and count:
+                gathered, channel.gathered = gathered[:count], gathered[count:]
+                self._channels.use(channel.name)
+                break
+        else:
+            channel.gathered = []
+        channel.appending = True
+        operation = Append(channel=channel.name, items=tuple([one.item for one in gathered]))
+        self._engine.call(operation, lambda answer: self._on_appended(channel, gathered, answer))
+
+    def _on_appended(self, channel: WatchedChannel, gathered: list[Gathered], answer: Appended) -> None:
+        channel.appending = False
+        epoch = answer.epoch
+        reply = self._transports.reply
+        waiting: dict[AttachedSession, None] = {}
+        for one, result in zip(gathered, answer.results, strict=True):
+            session = one.session
+            session.gathered -= 1
+            link = session.link
+            if link is not None:
+                if result > 0:
+                    reply(link, Sent(one.item.number, epoch, result, one.sent_at))
+                else:
+                    reply(link, Failed(one.item.number, -result, "the message was not appended"))
+                if session.waiting:
+                    waiting[session] = None
+        if answer.block is not None:
+            self._channels.take_block(channel, answer.block)
+        for session in waiting:
+            if not session.busy:
+                self.free(session)
+        if channel.gathered:
+            self._gathering[channel] = None
+        self._channels.let_go(channel)
+
+    # --------------------------------------------------------------------------------- join, leave and logout
+
+    def _join(self, link: ServerLink, session: AttachedSession, join: Join) -> None:
+        if not is_valid_name(join.channel, self._config.max_name_length):
+            self._fail_name(session, join.number)
+            return
+        session.busy = True
+
+        def on_answer(channel: WatchedChannel, answer: ChannelJoined | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self.fail(session, join.number, answer.code, answer.message)
+            elif session.link is not None:
+                joined = Joined(join.number, answer.epoch, answer.offset, answer.member_count, answer.members)
+                self._transports.reply(session.link, joined)
+                self._channels.place(session, channel, answer.epoch, answer.offset)
+            self.free(session)
+
+        self._memberships.join(session, join.channel, join.number, on_answer)
+
+    def _leave(self, link: ServerLink, session: AttachedSession, leave: Leave) -> None:
+        if not is_valid_name(leave.channel, self._config.max_name_length):
+            self._fail_name(session, leave.number)
+            return
+        session.busy = True
+
+        def on_left(answer: ChannelLeft | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self.fail(session, leave.number, answer.code, answer.message)
+            elif session.link is not None:
+                self._transports.reply(session.link, Done(leave.number))
+            self.free(session)
+
+        self._memberships.leave(session, leave.channel, leave.number, on_left)
+
+    def _logout(self, link: ServerLink, session: AttachedSession, logout: Logout) -> None:
+        session.busy = True
+
+        def on_ended() -> None:
+            if session.link is link:
+                self._transports.reply(link, Done(logout.number))
+                self._sessions.part(session, link)
+                self._transports.say_goodbye(link, 1000, "logged out")
+
+        self._sessions.log_out(session, on_ended)
+
+
+def _is_publish(message: Any) -> bool:
+    return type(message) is PublishText or type(message) is PublishBytes

@@ -1,0 +1,171 @@
+"""The sessions that a hub's transports serve: how they part, how they end, and what follows (S14, S26, S30, S31, E2,
+E9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ._hub_channels import Channels
+from ._hub_engine import EnginePort
+from ._hub_transports import Transports
+from ._hubparts import AttachedSession, HubContext, ServerLink
+from .codes import Code
+from .events import LeaveCause
+from .messages import Kicked, LeftEntry, encode_entry
+from .operations import (
+    DetachSession,
+    Ended,
+    EndSession,
+    LeaveChannel,
+    LeaveToDo,
+    Order,
+    Orders,
+    PostOrder,
+    ReadOrders,
+    StrikeToDos,
+    TakeToDos,
+    ToDo,
+)
+
+
+class Sessions:
+    """All attached sessions of one hub. The engine has all of a session that outlives its transport."""
+
+    def __init__(self, context: HubContext, transports: Transports, engine: EnginePort, channels: Channels) -> None:
+        self._context = context
+        self._transports = transports
+        self._engine = engine
+        self._channels = channels
+        self._by_id: dict[bytes, AttachedSession] = {}
+        self._orders_cursor = 0
+        transports.on_interrupted = self._interrupted
+
+    def attach(self, session: AttachedSession, link: ServerLink) -> None:
+        """The link serves the session from now on."""
+        self._by_id[session.session_id] = session
+        link.session = session
+
+    def replace_transport(self, session_id: bytes) -> None:
+        """A resume replaces the transport that served the session here, silently (S26)."""
+        session = self._by_id.get(session_id)
+        if session is not None and session.link is not None:
+            link = session.link
+            self.part(session, link)
+            self._transports.say_goodbye(link, Code.TRANSPORT_REPLACED, "the session went on on another transport")
+
+    def part(self, session: AttachedSession, link: ServerLink) -> None:
+        """Session and link part, and the hub forgets the session."""
+        link.session = None
+        session.link = None
+        session.waiting = None
+        del self._by_id[session.session_id]
+        self._channels.part(session, link)
+
+    def _interrupted(self, link: ServerLink, silent_seconds: float) -> None:
+        """The link no longer serves its session, which was last heard ``silent_seconds`` ago (S14)."""
+        session = link.session
+        assert session is not None  # the transports ask for those that serve one
+        self.part(session, link)
+        self.detach(session.uid, session.session_id, session.attach, silent_seconds)
+
+    def detach(self, uid: str, session_id: bytes, attach: int, silent_seconds: float) -> None:
+        """Tell the engine that an attachment is over."""
+        self._engine.call(DetachSession(uid=uid, session_id=session_id, attach=attach, silent_seconds=silent_seconds))
+
+    # -------------------------------------------------------------------------------------------------- ends
+
+    def end(
+        self,
+        uid: str,
+        session_id: bytes | None,
+        code: Code,
+        message: str,
+        *,
+        spoil_epoch: bool = False,
+        ban_seconds: float | None = None,
+    ) -> None:
+        """End a user's session at the server's wish: its instance is told, and ABORTED."""
+        operation = EndSession(
+            uid=uid,
+            session_id=session_id,
+            cause=LeaveCause.BANNED if code is Code.BANNED else LeaveCause.KICKED,
+            code=code,
+            message=message,
+            spoil_epoch=spoil_epoch,
+            ban_seconds=ban_seconds,
+        )
+        self._engine.call(operation, self._on_ended)
+
+    def end_expired(self, session: AttachedSession) -> None:
+        """The token of an attached session has expired, and the server enforces that (S28)."""
+        session.expires_at = None
+        self.end(session.uid, session.session_id, Code.TOKEN_EXPIRY_ENFORCED, "the token has expired")
+
+    def log_out(self, session: AttachedSession, then: Callable[[], None]) -> None:
+        """End a session at its client's wish."""
+        operation = EndSession(
+            uid=session.uid,
+            session_id=session.session_id,
+            cause=LeaveCause.LOGGED_OUT,
+            code=Code.TRANSPORT_REPLACED,
+            message="logged out",
+            spoil_epoch=False,
+            ban_seconds=None,
+        )
+
+        def on_ended(answer: Ended) -> None:
+            then()
+            self._on_ended(answer)
+
+        self._engine.call(operation, on_ended)
+
+    def _on_ended(self, answer: Ended) -> None:
+        self.carry_out(answer.todos)
+
+    # ------------------------------------------------------------------------------------------- what follows
+
+    def carry_out(self, todos: tuple[ToDo, ...]) -> None:
+        """Do what follows in other homes, and strike it off (E2). Each step is idempotent."""
+        uids: dict[str, list[int]] = {}
+        for todo in todos:
+            if isinstance(todo, LeaveToDo):
+                self._leave_for(todo)
+            else:
+                order = Order(session_id=todo.session_id, attach=todo.attach, code=todo.code, message=todo.message)
+                self._engine.call(PostOrder(node=todo.node, order=order))
+            uids.setdefault(todo.uid, []).append(todo.todo_id)
+        for uid, todo_ids in uids.items():
+            self._engine.call(StrikeToDos(uid=uid, todo_ids=tuple(todo_ids)))
+
+    def _leave_for(self, todo: LeaveToDo) -> None:
+        operation = LeaveChannel(
+            channel=todo.channel,
+            uid=todo.uid,
+            session_id=todo.session_id,
+            attach=0,
+            number=None,
+            lowest_unanswered=0,
+            left_entry=encode_entry(LeftEntry(todo.uid, todo.cause)),
+            ended=True,
+        )
+        self._engine.call(operation)
+
+    def take_todos(self) -> None:
+        """Things to do are overdue: whoever asks first does them."""
+        self._engine.call(TakeToDos(node=self._context.node), self.carry_out)
+
+    def read_orders(self) -> None:
+        """This node has orders."""
+        self._engine.call(ReadOrders(node=self._context.node, cursor=self._orders_cursor), self._on_orders)
+
+    def _on_orders(self, answer: Orders) -> None:
+        self._orders_cursor = max(self._orders_cursor, answer.cursor)
+        for order in answer.orders:
+            session = self._by_id.get(order.session_id)
+            if session is None or session.link is None or session.attach > order.attach:
+                continue
+            link = session.link
+            if order.code != Code.TRANSPORT_REPLACED:
+                self._transports.reply(link, Kicked(order.code, order.message))
+            self.part(session, link)
+            self._transports.say_goodbye(link, order.code, order.message)

@@ -1,0 +1,120 @@
+"""Statements: all that a client wants, right behind its login; answered once, before the logs go on (S25, S42, S59)."""
+
+from __future__ import annotations
+
+from ._checks import is_valid_name
+from ._hub_channels import Channels
+from ._hub_memberships import Memberships
+from ._hub_requests import Requests
+from ._hub_transports import Transports
+from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedChannel
+from .codes import Code
+from .messages import ChannelResult, Restored, Want
+from .operations import ChannelJoined, ChannelLeft, Refusal
+
+_RESULTS_PER_MESSAGE = 256
+
+
+class _Statement:
+    """One statement while it is carried out, channel by channel."""
+
+    __slots__ = ("open", "placements", "results", "session")
+
+    def __init__(self, session: AttachedSession) -> None:
+        self.session = session
+        self.open = 1  # one for the statement itself, so that it cannot be answered while it is read
+        self.results: list[ChannelResult] = []
+        self.placements: list[tuple[WatchedChannel, bytes, int]] = []
+
+
+class Statements:
+    """The statements of one hub."""
+
+    def __init__(
+        self,
+        context: HubContext,
+        transports: Transports,
+        channels: Channels,
+        memberships: Memberships,
+        requests: Requests,
+    ) -> None:
+        self._config = context.config
+        self._transports = transports
+        self._channels = channels
+        self._memberships = memberships
+        self._requests = requests
+
+    def take(self, link: ServerLink, session: AttachedSession, want: Want) -> None:
+        """Leave what is not named, set or replay what is; then answer."""
+        names = {wanted.channel for wanted in want.channels}
+        if session.stated or len(names) != len(want.channels):
+            self._transports.violation(link, "a second statement, or one that names a channel twice")
+            return
+        session.stated = True
+        statement = _Statement(session)
+        for name in [name for name in session.channels if name not in names]:
+            statement.open += 1
+            self._leave(statement, name)
+        for wanted in want.channels:
+            statement.open += 1
+            epoch, cursor = wanted.epoch, wanted.cursor
+            if not is_valid_name(wanted.channel, self._config.max_name_length):
+                text = f"a channel name is 1 to {self._config.max_name_length} printable ASCII characters"
+                self._settle(statement, ChannelResult(wanted.channel, Code.INVALID_CHANNEL, text))
+            elif epoch is None or cursor is None:  # its join is unanswered, and will be asked for again
+                self._settle(statement, ChannelResult(wanted.channel))
+            elif wanted.channel in session.channels:
+                self._replay(statement, wanted.channel, epoch, cursor)
+            else:
+                self._rejoin(statement, wanted.channel, epoch, cursor)
+        self._settle(statement)
+
+    def _leave(self, statement: _Statement, name: str) -> None:
+        def on_left(answer: ChannelLeft | Refusal) -> None:
+            self._settle(statement)
+
+        self._memberships.leave(statement.session, name, None, on_left)
+
+    def _replay(self, statement: _Statement, name: str, epoch: bytes, cursor: int) -> None:
+        """A channel that the session has: its log goes on from the cursor (S23)."""
+        channel = self._channels.use(name)
+
+        def on_watched() -> None:
+            statement.placements.append((channel, epoch, cursor))
+            self._settle(statement, ChannelResult(name))
+            self._channels.let_go(channel)
+
+        self._channels.watch(channel, on_watched)
+
+    def _rejoin(self, statement: _Statement, name: str, epoch: bytes, cursor: int) -> None:
+        """A channel of the old session, in a new one (S25)."""
+        if len(statement.session.channels) >= self._config.max_channels:
+            text = f"{self._config.max_channels} channels are joined, which is the limit"
+            self._settle(statement, ChannelResult(name, Code.TOO_MANY_CHANNELS, text))
+            return
+
+        def on_answer(channel: WatchedChannel, answer: ChannelJoined | Refusal) -> None:
+            if isinstance(answer, Refusal):
+                self._settle(statement, ChannelResult(name, answer.code, answer.message))
+            else:
+                statement.placements.append((channel, epoch, cursor))
+                self._settle(statement, ChannelResult(name))
+
+        self._memberships.join(statement.session, name, None, on_answer)
+
+    def _settle(self, statement: _Statement, result: ChannelResult | None = None) -> None:
+        """One part of a statement is done; the last one brings the answer, and then the logs go on (S42)."""
+        if result is not None:
+            statement.results.append(result)
+        statement.open -= 1
+        session = statement.session
+        link = session.link
+        if statement.open or link is None:
+            return
+        results = statement.results
+        for start in range(0, max(1, len(results)), _RESULTS_PER_MESSAGE):
+            piece = tuple(results[start : start + _RESULTS_PER_MESSAGE])
+            self._transports.reply(link, Restored(piece, more=start + _RESULTS_PER_MESSAGE < len(results)))
+        for channel, epoch, cursor in statement.placements:
+            self._channels.place(session, channel, epoch, cursor)
+        self._requests.free(session)
