@@ -1,8 +1,9 @@
-"""A client on plain sockets and ``select``, in one thread. The numbers are those of docs/sans-io.md.
+"""A client on a plain socket and ``select``, in one thread. The numbers are those of docs/sans-io.md.
 
 python examples/plain_socket_client.py ws://127.0.0.1:8765 alice lobby "hello"
 """
 
+import contextlib
 import os
 import random
 import select
@@ -11,7 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import rtm_sansio as rtm
 
@@ -24,11 +25,10 @@ class Link:
     def __init__(self, transport_id: int, connection: socket.socket) -> None:
         self.transport_id, self.connection = transport_id, connection
         self.connecting, self.outbound = True, bytearray()
-        self.close_at: float | None = None  # set when the core has closed it and its last bytes are on their way
 
 
 class PlainClient:
-    """Runs a ``ClientCore``: while ``run`` is called things happen, and what comes out stands in ``events``."""
+    """Runs a ``ClientCore``: things happen while ``run`` or ``call`` is called, and events wait in ``events``."""
 
     def __init__(self, url: str, config: rtm.ClientConfig | None = None) -> None:
         endpoints = rtm.parse_endpoints(url)
@@ -39,8 +39,7 @@ class PlainClient:
         )
         self.events: deque[Any] = deque()
         self._ends: dict[int, rtm.RequestCompleted | rtm.RequestErred] = {}
-        self._links: dict[int, Link] = {}  # those that the core knows
-        self._lingering: set[Link] = set()  # those that it has closed
+        self._links: dict[int, Link] = {}
 
     def call(self, command: Callable[[float], int]) -> Any:
         """1. Give the core a command, with the time, and wait for the end of the request."""
@@ -55,9 +54,9 @@ class PlainClient:
         """Let things happen until a condition holds."""
         self._pump()
         while not until():
-            self._wait_and_read()
+            self._wait()
             now, deadline = time.monotonic(), self.core.next_deadline()
-            if deadline is not None and deadline <= now:  # 4. after everything readable was read
+            if deadline is not None and deadline <= now:  # 4. behind the reading of all that was readable
                 for link in list(self._links.values()):
                     if link.outbound:
                         self.core.unsent(link.transport_id, len(link.outbound), now=now)
@@ -72,11 +71,12 @@ class PlainClient:
                     case rtm.OpenTransport():
                         self._open(output)
                     case rtm.Transmit():
-                        if output.transport_id in self._links:
-                            self._links[output.transport_id].outbound += output.data
-                            self._write(self._links[output.transport_id])
+                        if link := self._links.get(output.transport_id):
+                            link.outbound += output.data
+                            self._write(link)
                     case rtm.CloseTransport():
-                        self._close(self._links.pop(output.transport_id, None), output.how)
+                        if link := self._links.pop(output.transport_id, None):
+                            self._close(link, flush=output.how == "flush")
                     case rtm.RequestCompleted() | rtm.RequestErred():
                         self._ends[output.request_id] = output
                     case _:
@@ -95,63 +95,67 @@ class PlainClient:
         connection.connect_ex(found[0][4])
         self._links[effect.transport_id] = Link(effect.transport_id, connection)
 
-    def _close(self, link: Link | None, how: Literal["flush", "abort"]) -> None:
-        if link is not None and how == "flush" and not link.connecting:
-            link.close_at = time.monotonic() + LINGER_SECONDS
-            self._lingering.add(link)
-            self._write(link)
-        elif link is not None:
-            link.connection.close()
+    def _close(self, link: Link, *, flush: bool) -> None:
+        with link.connection, contextlib.suppress(OSError):
+            if flush and not link.connecting:  # the last bytes may take a moment, in which this client stands still
+                link.connection.settimeout(LINGER_SECONDS)
+                link.connection.sendall(link.outbound)
+                link.connection.shutdown(socket.SHUT_WR)
 
-    def _wait_and_read(self) -> None:
-        links = {link.connection: link for link in (*self._links.values(), *self._lingering)}
+    def _wait(self) -> None:
+        links = {link.connection: link for link in self._links.values()}
         writing = [each for each, link in links.items() if link.connecting or link.outbound]
-        deadlines = [self.core.next_deadline(), *(link.close_at for link in self._lingering)]
-        earliest = min((deadline for deadline in deadlines if deadline is not None), default=None)
-        timeout = None if earliest is None else max(0.0, earliest - time.monotonic())
+        deadline = self.core.next_deadline()
+        timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
         readable, writable, _ = select.select(list(links), writing, [], timeout)
         for connection in writable:
-            self._write(links[connection])
+            if links[connection].connecting:
+                self._connected(links[connection])
+            else:
+                self._write(links[connection])
         for connection in readable:
-            self._read(links[connection])
-        for link in [link for link in self._lingering if link.close_at and link.close_at <= time.monotonic()]:
-            self._lingering.discard(link)
-            link.connection.close()
+            if links[connection].transport_id in self._links and not links[connection].connecting:
+                self._read(links[connection])
+
+    def _connected(self, link: Link) -> None:
+        fault = link.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if fault:
+            self._links.pop(link.transport_id).connection.close()
+            failure = rtm.failure_from(OSError(fault, os.strerror(fault)))
+            self.core.transport_failed(link.transport_id, failure, now=time.monotonic())
+        else:
+            link.connecting = False
+            self.core.transport_opened(link.transport_id, now=time.monotonic())
+        self._pump()
 
     def _read(self, link: Link) -> None:
-        if link.connecting:
-            return
+        data, cause = b"", None
         try:
-            data, cause = link.connection.recv(READ_BYTES), None
-        except BlockingIOError:
-            return
+            data = link.connection.recv(READ_BYTES)
         except OSError as error:
-            data, cause = b"", rtm.failure_from(error, while_open=True)
-        if not data:
-            self._lingering.discard(link)
-            link.connection.close()
-        if link.transport_id in self._links and data:
+            cause = rtm.failure_from(error, while_open=True)
+        if data:
             self.core.receive_data(link.transport_id, data, now=time.monotonic())
-        elif self._links.pop(link.transport_id, None) is not None:
+        else:
+            self._links.pop(link.transport_id).connection.close()
             self.core.transport_lost(link.transport_id, cause, now=time.monotonic())
         self._pump()
 
     def _write(self, link: Link) -> None:
-        if link.connecting:
-            fault = link.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if fault:
-                link.connection.close()
-                del self._links[link.transport_id]
-                failure = rtm.failure_from(OSError(fault, os.strerror(fault)))
-                self.core.transport_failed(link.transport_id, failure, now=time.monotonic())
-            else:
-                link.connecting = False
-                self.core.transport_opened(link.transport_id, now=time.monotonic())
-            self._pump()
-            return
-        try:
+        with contextlib.suppress(OSError):  # full, or broken: then the next read says so
             del link.outbound[: link.connection.send(link.outbound)]
-        except OSError:
-            return  # full, or broken: then the next read says so
-        if link.close_at is not None and not link.outbound:
-            link.connection.shutdown(socket.SHUT_WR)
+        self.core.unsent(link.transport_id, len(link.outbound), now=time.monotonic())
+
+
+def main(url: str, uid: str, channel: str, message: str) -> None:
+    client = PlainClient(url)
+    client.call(lambda now: client.core.login(uid, None, now=now))
+    client.call(lambda now: client.core.join(channel, echo=True, now=now))
+    print("sent, at offset", client.call(lambda now: client.core.publish(channel, message, now=now)).offset)
+    client.run(lambda: any(isinstance(event, rtm.ChannelMessageReceived) for event in client.events))
+    print(*client.events, sep="\n")
+    client.call(lambda now: client.core.logout(now=now))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

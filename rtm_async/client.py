@@ -30,7 +30,6 @@ from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken
 from rtm_sansio.endpoints import parse_endpoints
 from rtm_sansio.errors import (
-    ChannelUnavailable,
     ClientClosed,
     ConfigError,
     InvalidArgument,
@@ -42,11 +41,9 @@ from rtm_sansio.errors import (
     RequestsFull,
     RequestTimeout,
     RtmError,
-    SessionEnded,
 )
 from rtm_sansio.events import (
     ChannelEvent,
-    ChannelLost,
     ChannelMessageReceived,
     ClientEvent,
     ConnectionStateChanged,
@@ -58,8 +55,8 @@ from rtm_sansio.events import (
     TokenReceipt,
     home_of,
 )
-from rtm_sansio.queues import HomeQueue
-from rtm_sansio.states import ConnectionChangeReason, ConnectionState
+from rtm_sansio.queues import Ending, HomeQueue, ending_of
+from rtm_sansio.states import ConnectionState
 
 from ._driver import LINGER_SECONDS, ConnectingDriver
 
@@ -746,10 +743,15 @@ class Client:
             subscriptions = self._handlers.get(kind, ())  # pyright: ignore[reportUnknownArgumentType]
             for subscription in subscriptions:
                 self._give_to_handler(subscription, output)
+        if kind is ChannelMessageReceived:
+            return
+        ending = ending_of(output)
+        if ending is not None:
+            self._end_homes(ending)
         if kind is ConnectionStateChanged:
-            self._state_changed(output)
-        elif kind is ChannelLost:
-            self._end_channel(output.channel, ChannelUnavailable(output.message or output.code, code=output.code))
+            _log.info("= %s %s (%s)", self.uid, output.state.value, output.code or output.reason.value)
+            while self._room:  # whoever waits for room is now told by the core what is wrong, if anything is
+                self._free_room()
 
     def _completed(self, output: RequestCompleted) -> None:
         call = self._calls.pop(output.request_id, None)
@@ -774,21 +776,12 @@ class Client:
         if call is not None and not call.future.done():
             call.future.set_exception(output.error)
 
-    def _state_changed(self, change: ConnectionStateChanged) -> None:
-        _log.info("= %s %s (%s)", self.uid, change.state.value, change.code or change.reason.value)
-        error: Callable[[], RtmError | None] | None = None
-        if change.state is ConnectionState.DISCONNECTED and change.reason is ConnectionChangeReason.LOGOUT:
-            error = _no_error
-        elif change.state is ConnectionState.ABORTED:
-            why = f"the session has ended: {change.message or change.code}; call logout(), then login()"
-            error = partial(SessionEnded, why, code=change.code)
-        if error is not None:
-            for name in list(self._homes):
-                if name:
-                    self._end_channel(name, error())
-            self._homes[""].end(error())
-        while self._room:  # whoever waits for room is now told by the core what is wrong, if anything is
-            self._free_room()
+    def _end_homes(self, ending: Ending) -> None:
+        for name in list(self._homes):
+            if name and ending.home in (None, name):
+                self._end_channel(name, ending.error())
+        if ending.home is None:
+            self._homes[""].end(ending.error())
 
     def _end_channel(self, name: str, error: RtmError | None) -> None:
         home = self._homes.pop(name, None)

@@ -11,8 +11,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from .errors import InvalidState, RtmError
-from .events import ChannelMessageReceived, EventsDropped
+import msgspec
+
+from .errors import ChannelUnavailable, InvalidState, RtmError, SessionEnded
+from .events import ChannelLost, ChannelMessageReceived, ConnectionStateChanged, EventsDropped
+from .states import ConnectionChangeReason, ConnectionState
 
 
 def event_bytes(event: Any) -> int:
@@ -105,3 +108,38 @@ class HomeQueue:
         if self._ended and self._end is not None:
             raise self._end
         return self._ended
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an event ends: every home (``home`` is None) or one; with ``code`` None its iterators just end."""
+
+    home: str | None
+    code: str | None = None
+    message: str = ""
+
+    def error(self) -> RtmError | None:
+        """What iterators raise behind the last event: a new object for each of them."""
+        if self.code is None:
+            return None
+        if self.home is None:
+            return SessionEnded(
+                f"the session has ended: {self.message or self.code}; call logout(), then login()", code=self.code
+            )
+        return ChannelUnavailable(
+            f"the channel {self.home!r} could not be rejoined: {self.message or self.code}", code=self.code
+        )
+
+
+def ending_of(event: Any) -> Ending | None:
+    """Which homes an event of a client ends, in every frontend.
+
+    All of them at a logout and when ABORTED (S8), a channel's own when it is lost (S44).
+    """
+    if type(event) is ChannelLost:
+        return Ending(home=event.channel, code=event.code, message=event.message)
+    if type(event) is ConnectionStateChanged:
+        if event.state is ConnectionState.ABORTED:
+            return Ending(home=None, code=event.code or event.reason.value.lower(), message=event.message or "")
+        if event.reason is ConnectionChangeReason.LOGOUT:
+            return Ending(home=None)
+    return None

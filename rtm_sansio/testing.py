@@ -640,8 +640,8 @@ class World:
 
     def _break_behind(self, transport: VirtualTransport, direction: Direction) -> None:
         """The bytes before the break arrive, then both sides notice."""
-        for each in ("up", "down"):
-            self._deliver(transport, each, ignore_time=each == direction)  # type: ignore[arg-type]
+        self._deliver(transport, "up", ignore_time=direction == "up")
+        self._deliver(transport, "down", ignore_time=direction == "down")
         self.break_transport(transport)
 
     def _fill_pipe(self, transport: VirtualTransport, direction: Direction) -> None:
@@ -723,8 +723,8 @@ class World:
     def _report_waiting(self) -> None:
         for transport in self._transports():
             for direction in ("up", "down"):
-                if transport.pipes[direction].unsent:  # type: ignore[index]
-                    self._report(transport, direction, force=True)  # type: ignore[arg-type]
+                if transport.pipes[direction].unsent:
+                    self._report(transport, direction, force=True)
 
 
 def _level(byte_count: int) -> int:

@@ -23,7 +23,6 @@ from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken, Endpoint
 from rtm_sansio.errors import (
-    ChannelUnavailable,
     ClientClosed,
     NotJoined,
     NotLoggedIn,
@@ -31,10 +30,8 @@ from rtm_sansio.errors import (
     RequestsFull,
     RequestTimeout,
     RtmError,
-    SessionEnded,
 )
 from rtm_sansio.events import (
-    ChannelLost,
     ConnectionStateChanged,
     EventsDropped,
     JoinReceipt,
@@ -42,8 +39,8 @@ from rtm_sansio.events import (
     RequestErred,
     home_of,
 )
-from rtm_sansio.queues import HomeQueue, event_bytes
-from rtm_sansio.states import ConnectionChangeReason, ConnectionState
+from rtm_sansio.queues import HomeQueue, ending_of, event_bytes
+from rtm_sansio.states import ConnectionState
 
 from ._connect import Resolver, resolve
 from ._driver import Driver
@@ -516,9 +513,10 @@ class Runtime:
                 home_or_none.put(output)
             self._dispatch(output)
             if kind is ConnectionStateChanged:
-                self._on_state(output)
-            elif kind is ChannelLost and home_or_none is not None:
-                self._end_home(home_or_none, ChannelUnavailable(output.message, code=output.code))
+                log.info("= %s %s (%s)", self.core.uid, output.state.value, output.code or output.reason.value)
+            ending = ending_of(output)
+            if ending is not None:
+                self._end_homes(ending.error, only=ending.home)
 
     def _ended_request(self, request_id: int, tell: Callable[[Reply[Any]], None]) -> None:
         reply = self._waiting.pop(request_id, None)
@@ -527,20 +525,10 @@ class Runtime:
         elif request_id == self._closing_request:
             self._tell_closers()
 
-    def _on_state(self, change: ConnectionStateChanged) -> None:
-        log.info("= %s %s (%s)", self.core.uid, change.state.value, change.code or change.reason.value)
-        if change.state is ConnectionState.ABORTED:
-            code = change.code or change.reason.value.lower()
-            text = change.message or code
-            self._end_homes(
-                lambda: SessionEnded(f"the session has ended: {text}; call logout(), then login()", code=code)
-            )
-        elif change.state is ConnectionState.DISCONNECTED and change.reason is ConnectionChangeReason.LOGOUT:
-            self._end_homes(lambda: None)
-
-    def _end_homes(self, error: Callable[[], RtmError | None]) -> None:
+    def _end_homes(self, error: Callable[[], RtmError | None], *, only: str | None = None) -> None:
         for home in list(self._homes.values()):
-            self._end_home(home, error())
+            if only is None or home.name == only:
+                self._end_home(home, error())
 
     def _end_home(self, home: Home, error: RtmError | None) -> None:
         home.end(error)
