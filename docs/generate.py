@@ -6,11 +6,29 @@ not what the code says.
 
 from __future__ import annotations
 
+import ast
+import random
 import re
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
-from rtm_sansio import CODE_RANGES, TRANSITIONS, Code, CodeKind, ConnectionState, code_kind
+import msgspec
+
+from rtm_sansio import (
+    CODE_RANGES,
+    TRANSITIONS,
+    Code,
+    CodeKind,
+    ConnectionState,
+    Hub,
+    LoginRequested,
+    ServerConfig,
+    Transmit,
+    code_kind,
+    messages,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -99,9 +117,221 @@ def code_table() -> str:
     return _table(("code", "name", "kind", "meaning"), rows)
 
 
+def _type_name(annotation: Any) -> str:
+    names = {str: "text", bytes: "bytes", int: "int", float: "float", bool: "bool", type(None): "nil"}
+    if annotation in names:
+        return names[annotation]
+    if isinstance(annotation, types.UnionType):
+        if annotation == messages.Entry:
+            return "entry"
+        return " or ".join(_type_name(each) for each in get_args(annotation))
+    if get_origin(annotation) in (tuple, list):
+        return f"array of {_type_name(get_args(annotation)[0])}"
+    return str(annotation.__name__)
+
+
+def _fields(struct: type[msgspec.Struct]) -> str:
+    shown = []
+    for field in msgspec.structs.fields(struct):
+        default = ""
+        if field.default is not msgspec.NODEFAULT:
+            default = f" = {_notation(field.default)}"
+        shown.append(f"`{field.name}`: {_type_name(field.type)}{default}")
+    return ", ".join(shown)
+
+
+def _message_table(union: Any) -> str:
+    structs = sorted(get_args(union), key=lambda struct: struct.__struct_config__.tag)
+    rows = [(str(struct.__struct_config__.tag), f"`{struct.__name__}`", _fields(struct)) for struct in structs]
+    return _table(("tag", "message", "fields behind the tag"), rows)
+
+
+def client_messages() -> str:
+    """What a client sends."""
+    return _message_table(messages.ClientMessage)
+
+
+def server_messages() -> str:
+    """What a server sends."""
+    return _message_table(messages.ServerMessage)
+
+
+def entry_table() -> str:
+    """The entries of a log."""
+    return _message_table(messages.Entry)
+
+
+def part_table() -> str:
+    """The arrays without a tag inside messages."""
+    structs = (messages.WantedChannel, messages.Limits, messages.ChannelResult)
+    return _table(("array", "fields"), [(f"`{struct.__name__}`", _fields(struct)) for struct in structs])
+
+
+def limit_table() -> str:
+    """The limits of the welcome, with the defaults of this implementation."""
+    config = ServerConfig()
+    defaults = {
+        "heartbeat_interval": config.heartbeat_interval_seconds,
+        "silence_timeout": config.silence_timeout_seconds,
+        "presence_grace": config.presence_grace_seconds,
+        "max_name_length": config.max_name_length,
+        "max_message_bytes": config.max_message_bytes,
+        "max_request_bytes": config.max_request_bytes,
+        "max_frame_bytes": config.max_frame_bytes,
+        "max_channels": config.max_channels,
+        "max_unanswered": config.max_outcomes,
+        "requests_per_second": config.requests_per_second,
+        "request_burst": config.request_burst,
+    }
+    return _table(
+        ("limit", "unit", "default", "what it bounds"),
+        [
+            (f"`{field.name}`", _LIMITS[field.name][0], f"{defaults[field.name]:g}", _LIMITS[field.name][1])
+            if isinstance(defaults[field.name], float)
+            else (f"`{field.name}`", _LIMITS[field.name][0], f"{defaults[field.name]}", _LIMITS[field.name][1])
+            for field in msgspec.structs.fields(messages.Limits)
+        ],
+    )
+
+
+_LIMITS = {
+    "heartbeat_interval": ("s", "after this much silence of the server the client sends a heartbeat"),
+    "silence_timeout": ("s", "the server drops a transport on which it heard nothing for this long"),
+    "presence_grace": ("s", "a session without a transport goes on for this long"),
+    "max_name_length": ("characters", "a uid or a channel name"),
+    "max_message_bytes": ("bytes", "the body of one message, UTF-8 if it is text"),
+    "max_request_bytes": ("bytes", "one request, encoded"),
+    "max_frame_bytes": ("bytes", "the payload of one WebSocket message behind the welcome, in both directions"),
+    "max_channels": ("channels", "joined at a time"),
+    "max_unanswered": ("requests", "unanswered at a time"),
+    "requests_per_second": ("requests", "that may be sent in each second"),
+    "request_burst": ("requests", "that may be sent at once, above the rate"),
+}
+
+
+class _Spoken:
+    """A hub that is spoken to in payloads, and a record of what was said."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        count = iter(range(1, 1 << 16))
+        self.hub = Hub(
+            ServerConfig(),
+            entropy=lambda size: bytes([next(count)]) * size,
+            rng=random.Random(0),
+        )
+        self.hub.set_wall_clock(1_700_000_000.0, now=self._now)
+        self.lines: list[str] = []
+        self._names: dict[int, str] = {}
+        self._readers: dict[int, bytearray] = {}
+
+    def open(self, name: str) -> int:
+        transport_id = self.hub.transport_accepted(peer=name, now=self._now)
+        self._names[transport_id] = name
+        request = (
+            "GET / HTTP/1.1\r\nHost: rtm.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            f"Sec-WebSocket-Protocol: {messages.SUBPROTOCOL_MSGPACK}\r\n\r\n"
+        )
+        self.hub.receive_data(transport_id, request.encode(), now=self._now)
+        self.hub.take_outputs()
+        self._readers[transport_id] = bytearray()
+        return transport_id
+
+    def say(self, transport_id: int, *batch: Any) -> None:
+        payload = messages.encode_batch(batch)
+        self._note(f"{self._names[transport_id]} → server", payload)
+        head = bytes([0x82, 0x80 | len(payload)]) if len(payload) < 126 else bytes([0x82, 0xFE, 0, len(payload)])
+        self.hub.receive_data(transport_id, head + bytes(4) + payload, now=self._now)
+        self._listen()
+        while self.hub.flush_wanted:
+            self.hub.flush(now=self._now)
+            self._listen()
+
+    def _listen(self) -> None:
+        while outputs := self.hub.take_outputs():
+            for output in outputs:
+                if isinstance(output, LoginRequested):
+                    self.hub.accept_login(output.transport_id, now=self._now)
+                elif isinstance(output, Transmit):
+                    self._hear(output.transport_id, output.data)
+
+    def _hear(self, transport_id: int, data: bytes) -> None:
+        buffer = self._readers[transport_id]
+        buffer += data
+        while buffer:
+            start, length = 2, buffer[1]
+            if length == 126:
+                start, length = 4, int.from_bytes(buffer[2:4], "big")
+            frame, buffer[: start + length] = bytes(buffer[: start + length]), b""
+            if frame[0] == 0x82:
+                self._note(f"server → {self._names[transport_id]}", frame[start:])
+
+    def _note(self, who: str, payload: bytes) -> None:
+        spaced = payload.hex(" ")
+        rows = [spaced[start : start + 96] for start in range(0, len(spaced), 96)]
+        self.lines += ["", who, *(f"  {row.strip()}" for row in rows)]
+        for message in msgspec.msgpack.decode(payload):
+            self.lines.append(f"  = {_notation(message)}")
+        if payload == messages.HEARTBEAT:
+            self.lines.append("  = the heartbeat, or its answer")
+
+
+def _notation(value: Any) -> str:
+    if isinstance(value, bytes):
+        same = len(value) > 4 and value == value[:1] * len(value)
+        return f"{len(value)} × {value[:1].hex()}h" if same else f"h'{value.hex()}'"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_notation, value))}]"
+    return "nil" if value is None else msgspec.json.encode(value).decode()
+
+
+def worked_example() -> str:
+    """A conversation of two clients with a real hub, in bytes."""
+    spoken = _Spoken()
+    alice = spoken.open("alice")
+    spoken.say(alice, messages.Login("alice", "a token", b"\xa1" * 16, b"\xa2" * 16, 0), messages.Want(()))
+    spoken.say(alice, messages.Progress(1, 1), messages.Join(1, "lobby"))
+    bob = spoken.open("bob")
+    spoken.say(bob, messages.Login("bob", "his token", b"\xb1" * 16, b"\xb2" * 16, 0), messages.Want(()))
+    spoken.say(bob, messages.Progress(1, 1), messages.Join(1, "lobby"))
+    spoken.say(bob, messages.Progress(1, 2), messages.PublishText(2, "lobby", "hi"))
+    spoken.say(alice)
+    spoken.say(alice, messages.Progress(1, 2), messages.Logout(2))
+    return "\n".join(["```text", *spoken.lines[1:], "```", ""])
+
+
+def _summary(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+    sentence = re.match(r"(.+?)(?:[.;](?:\s|$)|: (?=[a-z]))", text + " ")
+    return (sentence[1] if sentence else text).replace("``", "`")
+
+
+def _modules_of(package: str) -> Callable[[], str]:
+    def modules() -> str:
+        paths = [path for path in sorted((ROOT / package).rglob("*.py")) if not path.name.startswith("__")]
+        # What others import comes first, the parts behind it.
+        paths.sort(key=lambda path: (len(path.parts), path.name.startswith("_")))
+        return _table(
+            ("module", "what"), [(f"`{path.relative_to(ROOT).as_posix()}`", _summary(path)) for path in paths]
+        )
+
+    return modules
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "state-table": state_table,
     "state-diagram": state_diagram,
+    "client-messages": client_messages,
+    "server-messages": server_messages,
+    "entries": entry_table,
+    "parts": part_table,
+    "limits": limit_table,
+    "worked-example": worked_example,
+    "modules-sansio": _modules_of("rtm_sansio"),
+    "modules-async": _modules_of("rtm_async"),
+    "modules-sync": _modules_of("rtm_sync"),
     "code-ranges": code_ranges,
     "code-table": code_table,
 }

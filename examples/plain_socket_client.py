@@ -10,7 +10,6 @@ import select
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -30,23 +29,20 @@ class Link:
 class PlainClient:
     """Runs a ``ClientCore``: things happen while ``run`` or ``call`` is called, and events wait in ``events``."""
 
-    def __init__(self, url: str, config: rtm.ClientConfig | None = None) -> None:
+    def __init__(self, url: str) -> None:
         endpoints = rtm.parse_endpoints(url)
         if any(endpoint.secure for endpoint in endpoints):
             raise rtm.ConfigError("this example has no TLS; use a ws:// URL")
-        self.core = rtm.ClientCore(
-            config or rtm.ClientConfig(), endpoints=endpoints, rng=random.Random(), entropy=os.urandom
-        )
-        self.events: deque[Any] = deque()
-        self._ends: dict[int, rtm.RequestCompleted | rtm.RequestErred] = {}
+        self.core = rtm.ClientCore(rtm.ClientConfig(), endpoints=endpoints, rng=random.Random(), entropy=os.urandom)
+        self.events: list[Any] = []
+        self._ends: dict[int, rtm.Completion] = {}
         self._links: dict[int, Link] = {}
 
     def call(self, command: Callable[[float], int]) -> Any:
         """1. Give the core a command, with the time, and wait for the end of the request."""
         request_id = command(time.monotonic())
         self.run(lambda: request_id in self._ends)
-        end = self._ends.pop(request_id)
-        if isinstance(end, rtm.RequestErred):
+        if isinstance(end := self._ends.pop(request_id), rtm.RequestErred):
             raise end.error
         return end.result
 
@@ -55,12 +51,9 @@ class PlainClient:
         self._pump()
         while not until():
             self._wait()
-            now, deadline = time.monotonic(), self.core.next_deadline()
-            if deadline is not None and deadline <= now:  # 4. behind the reading of all that was readable
-                for link in list(self._links.values()):
-                    if link.outbound:
-                        self.core.unsent(link.transport_id, len(link.outbound), now=now)
-                self.core.handle_timeout(now=now)
+            for link in list(self._links.values()):
+                self.core.unsent(link.transport_id, len(link.outbound), now=time.monotonic())
+            self.core.handle_timeout(now=time.monotonic())  # 4. behind the reading of all that was readable
             self._pump()
 
     def _pump(self) -> None:
@@ -82,9 +75,8 @@ class PlainClient:
                     case _:
                         self.events.append(output)
 
-    def _open(self, effect: rtm.OpenTransport) -> None:
+    def _open(self, effect: rtm.OpenTransport) -> None:  # standing still, and with the first address only
         try:
-            # A program that must not stand still looks names up in a thread, and races their addresses.
             found = socket.getaddrinfo(effect.endpoint.host, effect.endpoint.port, type=socket.SOCK_STREAM)
             connection = socket.socket(found[0][0], socket.SOCK_STREAM)
         except OSError as error:
@@ -97,7 +89,7 @@ class PlainClient:
 
     def _close(self, link: Link, *, flush: bool) -> None:
         with link.connection, contextlib.suppress(OSError):
-            if flush and not link.connecting:  # the last bytes may take a moment, in which this client stands still
+            if flush and not link.connecting:  # it stands still until the last bytes are taken
                 link.connection.settimeout(LINGER_SECONDS)
                 link.connection.sendall(link.outbound)
                 link.connection.shutdown(socket.SHUT_WR)
@@ -107,19 +99,15 @@ class PlainClient:
         writing = [each for each, link in links.items() if link.connecting or link.outbound]
         deadline = self.core.next_deadline()
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-        readable, writable, _ = select.select(list(links), writing, [], timeout)
+        readable, writable, _ = select.select(links, writing, [], timeout)
         for connection in writable:
-            if links[connection].connecting:
-                self._connected(links[connection])
-            else:
-                self._write(links[connection])
+            (self._connected if links[connection].connecting else self._write)(links[connection])
         for connection in readable:
             if links[connection].transport_id in self._links and not links[connection].connecting:
                 self._read(links[connection])
 
     def _connected(self, link: Link) -> None:
-        fault = link.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if fault:
+        if fault := link.connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._links.pop(link.transport_id).connection.close()
             failure = rtm.failure_from(OSError(fault, os.strerror(fault)))
             self.core.transport_failed(link.transport_id, failure, now=time.monotonic())

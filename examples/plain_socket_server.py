@@ -1,4 +1,4 @@
-"""A server on plain sockets and ``selectors``, in one thread. The numbers are those of docs/sans-io.md.
+"""A server on plain sockets and ``select``, in one thread. The numbers are those of docs/sans-io.md.
 
 python examples/plain_socket_server.py 8765
 """
@@ -6,7 +6,7 @@ python examples/plain_socket_server.py 8765
 import contextlib
 import os
 import random
-import selectors
+import select
 import socket
 import sys
 import time
@@ -28,37 +28,28 @@ class Link:
 
 
 class PlainServer:
-    """Runs a ``Hub`` on a port of loopback, and lets everybody in: an authenticator is yours to add in ``_judge``."""
+    """Runs a ``Hub`` on a port of loopback and lets everybody in: put your own judgement into ``_judge``."""
 
-    def __init__(self, port: int = 0, config: rtm.ServerConfig | None = None) -> None:
-        self.hub = rtm.Hub(config or rtm.ServerConfig(), entropy=os.urandom, rng=random.Random())
+    def __init__(self, port: int = 0) -> None:
+        self.hub = rtm.Hub(rtm.ServerConfig(), entropy=os.urandom, rng=random.Random())
         self.hub.set_wall_clock(time.time(), now=time.monotonic())
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._listener, selectors.EVENT_READ)
         self._links: dict[int, Link] = {}  # those that the hub knows
         self._lingering: set[Link] = set()  # those that it has closed
 
     def run(self, until: Callable[[], bool] = lambda: False) -> None:
         """Serve until a condition holds, which is looked at whenever something happens, and once a second."""
         while not until():
-            for key, events in self._selector.select(self._timeout()):
-                if key.fileobj is self._listener:
-                    self._accept()
-                elif key.fd in self._selector.get_map():
-                    self._ready(key.data, events)
-            now, deadline = time.monotonic(), self.hub.next_deadline()
-            if deadline is not None and deadline <= now:  # 4. behind the reading of all that was readable
-                for link in [link for link in self._links.values() if link.outbound]:
-                    self.hub.unsent(link.transport_id, len(link.outbound), now=now)
-                self.hub.set_wall_clock(time.time(), now=now)
-                self.hub.handle_timeout(now=now)
-                self._pump()
-            if self.hub.flush_wanted:  # 5. once at the end of a pass
-                self.hub.flush(now=now)
-                self._pump()
+            self._wait()
+            now = time.monotonic()
+            for link in [link for link in self._links.values() if link.outbound]:
+                self.hub.unsent(link.transport_id, len(link.outbound), now=now)
+            self.hub.set_wall_clock(time.time(), now=now)
+            self.hub.handle_timeout(now=now)  # 4. behind the reading of all that was readable
+            self.hub.flush(now=now)  # 5. once, at the end of a pass
+            self._pump()
             for link in [link for link in self._lingering if link.close_at and link.close_at <= now]:
                 self._end(link)
 
@@ -69,12 +60,23 @@ class PlainServer:
         self._pump()
         for link in list(self._lingering):
             self._end(link)
-        self._selector.close()
 
-    def _timeout(self) -> float:
+    def _wait(self) -> None:
+        links = {link.connection: link for link in (*self._links.values(), *self._lingering)}
+        reading = [self._listener, *(each for each, link in links.items() if not link.paused)]
+        writing = [each for each, link in links.items() if link.outbound]
         deadline = self.hub.next_deadline()
-        wait = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
-        return 0.0 if self.hub.flush_wanted else max(0.0, wait)
+        timeout = 1.0 if deadline is None else min(1.0, max(0.0, deadline - time.monotonic()))
+        readable, writable, _ = select.select(reading, writing, [], 0.0 if self.hub.flush_wanted else timeout)
+        for connection in writable:
+            self._write(links[connection])
+            self._pump()
+        for connection in readable:
+            if connection is self._listener:
+                self._accept()
+            elif connection.fileno() >= 0:  # not ended by one before it
+                self._read(links[connection])
+            self._pump()
 
     def _pump(self) -> None:
         """2. Take the outputs until there are none; 3. and do what each asks for."""
@@ -97,15 +99,14 @@ class PlainServer:
                 self._write(link)
             case rtm.PauseReading() | rtm.ResumeReading():
                 link.paused = isinstance(effect, rtm.PauseReading)
-                self._watch(link)
             case rtm.CloseTransport():
                 del self._links[link.transport_id]
                 self._lingering.add(link)
+                link.close_at, link.paused = time.monotonic() + LINGER_SECONDS, False
                 if effect.how == "abort":
                     self._end(link)
-                    return
-                link.close_at, link.paused = time.monotonic() + LINGER_SECONDS, False
-                self._write(link)
+                else:
+                    self._write(link)
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # nobody there any more, or no room for one more
@@ -114,26 +115,19 @@ class PlainServer:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link = Link(connection, self.hub.transport_accepted(peer=str(address), now=time.monotonic()))
             self._links[link.transport_id] = link
-            self._selector.register(connection, selectors.EVENT_READ, link)
-            self._pump()
 
-    def _ready(self, link: Link, events: int) -> None:
-        if events & selectors.EVENT_WRITE:
-            self._write(link)
-        if events & selectors.EVENT_READ and not link.paused:
-            data, cause = b"", None
-            try:
-                data = link.connection.recv(READ_BYTES)
-            except OSError as error:
-                cause = rtm.failure_from(error, while_open=True)
-            known = link.transport_id in self._links
-            if data and known:
-                self.hub.receive_data(link.transport_id, data, now=time.monotonic())
-            elif not data:
-                self._end(link)
-                if known:
-                    self.hub.transport_lost(link.transport_id, cause, now=time.monotonic())
-        self._pump()
+    def _read(self, link: Link) -> None:
+        data, cause = b"", None
+        try:
+            data = link.connection.recv(READ_BYTES)
+        except OSError as error:
+            cause = rtm.failure_from(error, while_open=True)
+        if data and link.transport_id in self._links:
+            self.hub.receive_data(link.transport_id, data, now=time.monotonic())
+        elif not data and link.transport_id in self._links:
+            self.hub.transport_lost(link.transport_id, cause, now=time.monotonic())
+        if not data:
+            self._end(link)
 
     def _write(self, link: Link) -> None:
         with contextlib.suppress(OSError):  # full, or broken: then the next read says so
@@ -142,24 +136,14 @@ class PlainServer:
                 link.connection.shutdown(socket.SHUT_WR)
         if link.transport_id in self._links:
             self.hub.unsent(link.transport_id, len(link.outbound), now=time.monotonic())
-        self._watch(link)
-
-    def _watch(self, link: Link) -> None:
-        wanted = (0 if link.paused else selectors.EVENT_READ) | (selectors.EVENT_WRITE if link.outbound else 0)
-        with contextlib.suppress(KeyError):  # not registered while nothing is wanted
-            self._selector.unregister(link.connection)
-        if wanted:
-            self._selector.register(link.connection, wanted, link)
 
     def _end(self, link: Link) -> None:
         self._links.pop(link.transport_id, None)
         self._lingering.discard(link)
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(link.connection)
         link.connection.close()
 
 
 if __name__ == "__main__":
     server = PlainServer(int(sys.argv[1]) if len(sys.argv) > 1 else 8765)
-    print(f"serving on ws://127.0.0.1:{server.port}")
+    print(f"serving on ws://127.0.0.1:{server.port}", flush=True)
     server.run()

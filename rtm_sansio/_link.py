@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import Any, Literal
 
 from ._liveness import Liveness
 from ._wire import ClientWire
-from .effects import Endpoint
-from .messages import HEARTBEAT, SUBPROTOCOL_MSGPACK, ClientMessage, encode_in_pieces
+from .effects import CloseTransport, Endpoint, Transmit
+from .messages import HEARTBEAT, LOGIN_BYTES, SUBPROTOCOL_MSGPACK, ClientMessage, Want, encode_in_pieces
 
 
 class LinkPhase(enum.Enum):
@@ -22,14 +23,24 @@ class LinkPhase(enum.Enum):
     UP = "everything is as it was wished"
 
 
+class ProtocolViolation(Exception):
+    """The server broke the protocol: raised by what reads its messages, caught where they are handed out (S50)."""
+
+    def __init__(self, what: str, *, close_code: int = 1002) -> None:
+        super().__init__(what)
+        self.close_code = close_code
+
+
 class ClientLink:
-    """One transport, from the wish to open it to its end."""
+    """One transport, from the wish to open it to its end. Its effects go to ``outputs``."""
 
     __slots__ = (
         "_outbox",
+        "_outputs",
         "attempt",
-        "endpoint",
+        "late_want",
         "liveness",
+        "max_frame_bytes",
         "phase",
         "token_serial",
         "transport_id",
@@ -38,10 +49,16 @@ class ClientLink:
     )
 
     def __init__(
-        self, transport_id: int, endpoint: Endpoint, attempt: int, *, max_bytes: int, entropy: Callable[[int], bytes]
+        self,
+        transport_id: int,
+        endpoint: Endpoint,
+        attempt: int,
+        *,
+        max_bytes: int,
+        entropy: Callable[[int], bytes],
+        outputs: list[Any],
     ) -> None:
         self.transport_id = transport_id
-        self.endpoint = endpoint
         self.attempt = attempt
         self.phase = LinkPhase.OPENING
         self.wire = ClientWire(
@@ -52,18 +69,22 @@ class ClientLink:
             entropy=entropy,
         )
         self.liveness: Liveness | None = None
+        self.max_frame_bytes = LOGIN_BYTES
         self.token_serial = 0
         self.up_since: float | None = None
+        self.late_want: Want | None = None
+        """A statement too large to be sent before the welcome (S59)."""
         self._outbox: list[ClientMessage] = []
+        self._outputs = outputs
 
     @property
     def welcomed(self) -> bool:
-        """Whether requests may be sent on it."""
+        """Whether the session is there: the server reads requests."""
         return self.phase is LinkPhase.RESTORING or self.phase is LinkPhase.UP
 
     @property
     def has_outbox(self) -> bool:
-        """Whether ``drain`` would give frames."""
+        """Whether messages wait to be transmitted."""
         return bool(self._outbox)
 
     def post(self, message: ClientMessage) -> None:
@@ -74,18 +95,42 @@ class ClientLink:
         """Put a message in front of the next batch."""
         self._outbox.insert(0, message)
 
-    def drain(self, max_frame_bytes: int, now: float) -> bytes:
-        """All that waits, as frames of at most ``max_frame_bytes`` of payload (S45)."""
+    def start(self) -> None:
+        """The transport is up: send the opening request."""
+        self.phase = LinkPhase.HANDSHAKE
+        self.wire.start()
+        self.transmit_wire()
+
+    def transmit_wire(self) -> None:
+        """What the wire has to say: its handshake, pongs, a close frame."""
+        data = self.wire.data_to_send()
+        if data:
+            self._outputs.append(Transmit(transport_id=self.transport_id, data=data))
+
+    def transmit_outbox(self, now: float) -> None:
+        """All messages that wait, in frames of at most ``max_frame_bytes`` of payload (S45).
+
+        A wire that closed meanwhile takes none of them: its end is the next thing to be found out.
+        """
         messages, self._outbox = self._outbox, []
+        if not self.wire.is_open:
+            return
         if self.liveness is not None:
             self.liveness.last_sent = now
-        return b"".join(self.wire.frame(payload) for payload in encode_in_pieces(messages, max_frame_bytes))
+        data = b"".join(self.wire.frame(payload) for payload in encode_in_pieces(messages, self.max_frame_bytes))
+        self._outputs.append(Transmit(transport_id=self.transport_id, data=data))
 
-    def heartbeat(self, now: float) -> bytes:
-        """A heartbeat's frame."""
-        assert self.liveness is not None
-        self.liveness.heartbeat_sent(now)
-        return self.wire.frame(HEARTBEAT)
+    def transmit_heartbeat(self, liveness: Liveness, now: float) -> None:
+        """A heartbeat at once."""
+        liveness.heartbeat_sent(now)
+        self._outputs.append(Transmit(transport_id=self.transport_id, data=self.wire.frame(HEARTBEAT)))
+
+    def close(self, how: Literal["flush", "abort"], *, code: int = 1000, reason: str = "") -> None:
+        """Close the transport, with a close frame when it is to be flushed. The link is over."""
+        if how == "flush":
+            self.wire.close(code, reason)
+            self.transmit_wire()
+        self._outputs.append(CloseTransport(transport_id=self.transport_id, how=how))
 
 
 def _host_header(endpoint: Endpoint) -> str:

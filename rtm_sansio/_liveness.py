@@ -11,7 +11,8 @@ class LinkHealth(enum.Enum):
 
     GOOD = "nothing is due"
     HEARTBEAT_DUE = "a heartbeat is to be sent"
-    DEAD = "the link is silent for too long, or a heartbeat was never answered"
+    SILENT = "nothing has arrived for too long: the interruption began with the last byte (S11)"
+    UNANSWERED = "a heartbeat was never answered, whatever else arrives: the interruption begins now (S10)"
 
 
 class Liveness:
@@ -48,8 +49,13 @@ class Liveness:
         self.last_received = now
         self.last_sent = now
         self._probed_at: float | None = None  # the first heartbeat sent since anything arrived
-        self._unanswered: deque[float] = deque()  # when each was sent; at most limit / interval of them
+        self._unanswered: deque[float] = deque()  # when each was sent
         self._excused = False
+
+    @property
+    def probing(self) -> bool:
+        """Whether a heartbeat is under way and nothing has arrived since it left."""
+        return self._probed_at is not None
 
     def received(self, now: float) -> None:
         """Bytes arrived: any of them is a sign of life."""
@@ -69,39 +75,33 @@ class Liveness:
         if self._probed_at is None:
             self._probed_at = now
 
-    def _silence_deadline(self) -> float | None:
-        if self._probed_at is None:
-            return None
-        return max(self.last_received + self._grace, self._probed_at + self._answer)
+    def _silent_at(self, probed_at: float) -> float:
+        return max(self.last_received + self._grace, probed_at + self._answer)
 
     def next_deadline(self) -> float:
         """When ``check`` has something to find at the earliest."""
-        deadline = self.last_sent + self._max_quiet
-        if self._probed_at is None:
-            deadline = min(deadline, self.last_received + self._interval)
-        else:
-            deadline = min(deadline, max(self.last_received + self._grace, self._probed_at + self._answer))
+        news = (
+            self.last_received + self._interval if self._probed_at is None else self._silent_at(self._probed_at)
+        )
+        deadline = min(self.last_sent + self._max_quiet, news)
         if self._unanswered:
             deadline = min(deadline, self._unanswered[0] + self._limit)
         return deadline
 
     def check(self, now: float) -> LinkHealth:
         """What is due at ``now``. After HEARTBEAT_DUE the caller sends one and says so with ``heartbeat_sent``."""
-        if self._unanswered and self._unanswered[0] + self._limit <= now:
-            return LinkHealth.DEAD
-        silence = self._silence_deadline()
-        if silence is not None and silence <= now:
+        if self._probed_at is None:
+            if self.last_received + self._interval <= now:
+                return LinkHealth.HEARTBEAT_DUE
+        elif (silent_at := self._silent_at(self._probed_at)) <= now:
             # A check that comes this late means that the process itself stood still: the heartbeat that seems
-            # unanswered may never
-            # have left, or its answer not have been read. One more heartbeat decides, once for each silence (S11,
-            # F-24).
-            if self._excused or now - silence <= self._answer:
-                return LinkHealth.DEAD
+            # unanswered may never have left, or its answer not have been read. One more heartbeat decides, once for
+            # each silence (S11, F-24).
+            if self._excused or now - silent_at <= self._answer:
+                return LinkHealth.SILENT
             self._excused = True
             self._probed_at = None
             return LinkHealth.HEARTBEAT_DUE
-        if self._probed_at is None and self.last_received + self._interval <= now:
-            return LinkHealth.HEARTBEAT_DUE
-        if self.last_sent + self._max_quiet <= now:
-            return LinkHealth.HEARTBEAT_DUE
-        return LinkHealth.GOOD
+        if self._unanswered and self._unanswered[0] + self._limit <= now:
+            return LinkHealth.UNANSWERED
+        return LinkHealth.HEARTBEAT_DUE if self.last_sent + self._max_quiet <= now else LinkHealth.GOOD

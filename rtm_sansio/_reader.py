@@ -20,7 +20,7 @@ class Wish(enum.Enum):
 
 
 class ChannelReader:
-    """One joined channel, or one whose join is unanswered (then ``epoch`` is None and entries are passed over)."""
+    """One joined channel."""
 
     __slots__ = (
         "_answered",
@@ -38,11 +38,13 @@ class ChannelReader:
         "name",
     )
 
-    def __init__(self, name: str, *, echo: bool, max_events: int, max_bytes: int) -> None:
+    def __init__(
+        self, name: str, *, epoch: bytes, cursor: int, echo: bool, max_events: int, max_bytes: int
+    ) -> None:
         self.name = name
         self.echo = echo
-        self.epoch: bytes | None = None
-        self.cursor = 0
+        self.epoch = epoch
+        self.cursor = cursor
         self._skipping = False  # from a hold or a go-on to the answer of the go-on
         self._answered = False  # a go-on was answered, and nothing came since
         self._held = False
@@ -53,18 +55,13 @@ class ChannelReader:
         self._max_events = max_events
         self._max_bytes = max_bytes
 
-    def start(self, epoch: bytes, offset: int) -> None:
-        """The join is answered: what follows ``offset`` is ours (S47)."""
-        self.epoch = epoch
-        self.cursor = offset
-
     def transport_gone(self) -> None:
         """A hold ends with its transport, and so does a go-on (S52)."""
         self._skipping = self._held = self._answered = False
 
     def take_entries(self, block: Entries, own_uid: str, outputs: list[Any]) -> Wish:
         """Pass a block: events of what is new go to ``outputs`` while the cursor moves over it."""
-        if self._skipping or self.epoch is None:
+        if self._skipping:
             return Wish.NOTHING
         known = self.cursor + 1 - block.first_offset
         if known < 0 or block.epoch != self.epoch:
@@ -113,7 +110,7 @@ class ChannelReader:
 
     def take_gap(self, gap: Gap, outputs: list[Any]) -> None:
         """Entries are gone: say so, and go on behind them (S33)."""
-        if self._skipping or self.epoch is None:
+        if self._skipping:
             return
         self._answered = False
         self.epoch = gap.epoch

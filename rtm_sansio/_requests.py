@@ -13,7 +13,7 @@ OpenMessage = PublishText | PublishBytes | Join | Leave | RenewToken
 class OpenRequest:
     """One request that is not answered yet."""
 
-    __slots__ = ("abandoned", "deadline", "message", "number", "transmitted", "transmitted_on")
+    __slots__ = ("abandoned", "deadline", "message", "number", "transmitted")
 
     def __init__(self, message: OpenMessage, deadline: float) -> None:
         self.number = message.number
@@ -21,8 +21,6 @@ class OpenRequest:
         self.deadline = deadline
         self.transmitted = False
         """Whether any transport ever got it: then the server may have carried it out."""
-        self.transmitted_on = 0
-        """The transport that got it last."""
         self.abandoned = False
         """Nobody waits for its end any more; it only keeps its place in the order."""
 
@@ -30,12 +28,12 @@ class OpenRequest:
 class OpenRequests:
     """All of them, in the order of their numbers."""
 
-    __slots__ = ("_by_number", "_deadlines", "_limit")
+    __slots__ = ("_by_number", "_deadlines", "_limit", "_own_limit")
 
     def __init__(self, limit: int) -> None:
         self._by_number: dict[int, OpenRequest] = {}
         self._deadlines: list[tuple[float, int]] = []
-        self._limit = limit
+        self._limit = self._own_limit = limit
 
     def __len__(self) -> int:
         return len(self._by_number)
@@ -48,15 +46,15 @@ class OpenRequests:
         """Whether one more would pass the bound (S35)."""
         return len(self._by_number) >= self._limit
 
-    def lower_limit(self, limit: int) -> None:
-        """Follow a server that allows fewer (S15)."""
-        self._limit = min(self._limit, limit)
+    def follow_limit(self, limit: int) -> None:
+        """Follow a server that allows fewer than we do (S15)."""
+        self._limit = min(self._own_limit, limit)
 
     def add(self, request: OpenRequest) -> None:
         """A new request; its number is above all before."""
         self._by_number[request.number] = request
         heapq.heappush(self._deadlines, (request.deadline, request.number))
-        if len(self._deadlines) > 4 * self._limit:  # requests that were answered long before their deadline
+        if len(self._deadlines) > 4 * self._own_limit:  # requests that were answered long before their deadline
             self._deadlines = [(one.deadline, one.number) for one in self._by_number.values() if not one.abandoned]
             heapq.heapify(self._deadlines)
 
@@ -83,9 +81,9 @@ class OpenRequests:
         return None
 
     def pop_overdue(self, now: float) -> OpenRequest | None:
-        """Take out a request whose time is over, if there is one."""
+        """A request whose time is over, each once; whether it stays open is the caller's to decide."""
         deadline = self.next_deadline()
         if deadline is None or deadline > now:
             return None
         _, number = heapq.heappop(self._deadlines)
-        return self._by_number.pop(number)
+        return self._by_number[number]

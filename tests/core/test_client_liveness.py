@@ -6,7 +6,7 @@ import pytest
 from core.fake_server import Rig, limits
 
 from rtm_sansio.client import ClientTimer
-from rtm_sansio.messages import HEARTBEAT, Gap, Going
+from rtm_sansio.messages import HEARTBEAT, Gap, Going, Progress
 from rtm_sansio.states import ConnectionState
 
 
@@ -39,25 +39,26 @@ def test_any_arriving_byte_counts():
     frame = rig.server.wire.frame(HEARTBEAT)
     rig.advance(1.5)
     rig.feed(frame[:1])
-    rig.advance(1.999 - 0.5)
-    assert rig.server.heartbeats == [3.0], "nothing sent for 3 s"
-    rig.advance(0.5)
-    assert rig.server.heartbeats == [3.0]
+    rig.advance(1.999)
+    assert rig.server.heartbeats == []
+    rig.advance(0.001)
+    assert rig.server.heartbeats == [3.5]
 
 
 def test_three_seconds_however_much_arrives():
     """S10: the client sends at least one message every 3 s."""
     rig = connected()
     rig.join("lobby")
-    for second in range(1, 8):
+    for second in range(1, 9):
         rig.advance(1.0)
         rig.entries(second, "x")
-    assert rig.server.heartbeats == [3.0, 6.0]
+    assert rig.server.of_type(Progress)
+    assert rig.server.heartbeats == [4.0, 7.0], "3 s behind what the client told of its progress at 1 s"
 
 
 def test_a_message_counts_as_sent():
     """S10: a heartbeat only if it has nothing else."""
-    rig = connected("lobby") if False else connected()
+    rig = connected()
     rig.join("lobby")
     for second in range(1, 12):
         rig.advance(1.0)
@@ -144,7 +145,7 @@ def test_one_dead_direction(seconds: float, ended: bool):
             first = rig.server.heartbeats[0]
         if first is not None and rig.elapsed >= first + 19.6:
             break
-    assert first == 3.0
+    assert first == 4.0
     rig.advance(first + seconds - rig.elapsed)
     assert bool(rig.closed) is ended
     assert rig.state is ConnectionState.CONNECTED
@@ -167,9 +168,8 @@ def test_one_dead_direction_that_stays_dead():
         rig.advance(0.25)
         if not rig.closed:
             rig.entries(count, "x")
-    at = 23.0
-    rig.advance(at + 4.0 - rig.elapsed)
-    assert rig.last_change == (27.0, "RECONNECTING", "INTERRUPTED")
+    rig.advance(28.0 - rig.elapsed)
+    assert rig.last_change == (28.0, "RECONNECTING", "INTERRUPTED")
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(3.999, "CONNECTED"), (4.0, "RECONNECTING"), (4.001, "RECONNECTING")])
@@ -203,11 +203,11 @@ def test_several_losses_in_one_grace_time():
     rig = connected()
     for _ in range(3):
         rig.lose()
-        rig.advance(1.1)
+        rig.advance(1.25)
         rig.open()
     assert rig.state is ConnectionState.CONNECTED
     rig.lose()
-    rig.advance(4.0 - 3.3)
+    rig.advance(0.25)
     assert rig.last_change == (4.0, "RECONNECTING", "INTERRUPTED")
 
 
@@ -288,13 +288,14 @@ def test_unknown_optional_messages_are_skipped():
     go_silent(rig)
     rig.join("lobby")
     rig.advance(3.0)
-    for count in range(1, 100):
+    for _ in range(100):
         if rig.closed:
             break
         rig.feed(rig.server.wire.frame(b"\x91\x92\xcc\xc8\x01"))
         rig.advance(0.25)
-    assert rig.core.unknown_messages == count - 1
-    assert rig.elapsed == pytest.approx(22.0, abs=0.3), "only an empty batch is the answer"
+    assert rig.core.unknown_messages > 50
+    assert rig.closed == {1: "abort"}
+    assert rig.elapsed == 22.0, "only an empty batch is the answer"
 
 
 # --- retry_now

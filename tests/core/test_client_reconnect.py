@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
@@ -65,7 +64,7 @@ def test_cap_in_the_grace_time():
 
 
 def test_delays_grow_up_to_the_cap():
-    """S21: 0.5, 1, 1 within the grace time, then up to 5."""
+    """S21: base * 2**n, up to 5 s."""
     rig = connected(jitter=1.0)
     rig.lose()
     for _ in range(12):
@@ -73,8 +72,7 @@ def test_delays_grow_up_to_the_cap():
         rig.refuse_transport()
     jitter = rig.rng
     assert isinstance(jitter, FixedJitter)
-    assert jitter.ceilings[:4] == [0.5, 2.0, 4.0, 5.0] or jitter.ceilings[:3] == [0.5, 1.0, 1.0]
-    assert set(jitter.ceilings[5:]) == {5.0}
+    assert jitter.ceilings == [0.5, 1.0, 2.0, 4.0] + [5.0] * 9
 
 
 def test_never_gives_up():
@@ -130,7 +128,7 @@ def test_dropped_at_once_again_and_again_backs_off():
         rig.advance(5.0)
         rig.accept()
     assert isinstance(rig.rng, FixedJitter)
-    assert rig.rng.ceilings[3:] == [1.0] * 5 or rig.rng.ceilings[3:] == [4.0, 5.0, 5.0, 5.0, 5.0]
+    assert rig.rng.ceilings == [0.5] + [1.0] * 7, "the cap of the grace time"
 
 
 @pytest.mark.parametrize(("retry_after", "delay"), [(7.0, 7.0), (1000.0, 300.0), (0.0, 0.0)])
@@ -316,11 +314,7 @@ def test_answer_missing(seconds: float, lost: bool):
 
 @pytest.mark.parametrize(
     "answer",
-    [
-        Restored(()),
-        Restored((), True),
-        Restored(tuple([type(Restored((), False)).__mro__ and None] * 0)),
-    ],
+    [Restored(()), Restored((), True)],
 )
 def test_answer_without_a_channel(answer: Restored):
     """S44, S59: each wanted channel has its result; one without would stay silent for ever."""
@@ -444,4 +438,3 @@ def test_same_seed_same_attempts():
             rig.refuse_transport()
         runs.append(rig.opened_at)
     assert runs[0] == runs[1]
-    assert runs[0] != sorted(random.Random(1).sample(range(100), len(runs[0])))

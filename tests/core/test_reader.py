@@ -16,9 +16,7 @@ E1, E2 = b"epoch--1", b"epoch--2"
 
 
 def reader(*, cursor: int = 0, echo: bool = False, max_events: int = 100, max_bytes: int = 10_000) -> ChannelReader:
-    one = ChannelReader("c", echo=echo, max_events=max_events, max_bytes=max_bytes)
-    one.start(E1, cursor)
-    return one
+    return ChannelReader("c", epoch=E1, cursor=cursor, echo=echo, max_events=max_events, max_bytes=max_bytes)
 
 
 def texts(first: int, count: int, *, uid: str = "bob", epoch: bytes = E1) -> Entries:
@@ -122,15 +120,6 @@ def test_another_epoch_asks_for_the_log():
     """S48, F-35: a plausible offset of another epoch is not delivered."""
     one = reader(cursor=5)
     assert take(one, texts(6, 1, epoch=E2)) == (Wish.GO_ON, [])
-
-
-def test_without_a_cursor():
-    """S48: entries of a log whose join is unanswered are passed over, and so are its gaps."""
-    one = ChannelReader("c", echo=False, max_events=1, max_bytes=1)
-    outputs: list[Any] = []
-    assert take(one, texts(1, 3)) == (Wish.NOTHING, [])
-    one.take_gap(Gap("c", E1, 9, 3), outputs)
-    assert outputs == []
 
 
 def test_unasked_answer():

@@ -43,11 +43,11 @@ def test_over_from_the_start(expires_in: float):
     assert token.is_over(50.0)
 
 
-def test_refused_as_expired():
+def test_refuse():
     """S27: what the server has refused is over, until it accepts it."""
     token = ClientToken("t", serial=1)
     assert not token.proved
-    token.refused_as_expired()
+    token.refuse()
     assert token.is_over(0.0)
     token.accepted(5.0, now=0.0)
     assert token.proved
@@ -58,7 +58,7 @@ def test_told_once():
     """S27, S28: the end and its coming are told once for each token."""
     token = ClientToken("t", serial=1)
     assert not token.tell_expired_once(0.0)
-    token.refused_as_expired()
+    token.refuse()
     assert [token.tell_expired_once(0.0) for _ in range(3)] == [True, False, False]
     assert [token.tell_warning_once() for _ in range(3)] == [True, False, False]
 

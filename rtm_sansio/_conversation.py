@@ -1,0 +1,305 @@
+"""The conversation part of a client: its open requests, how they are paced, answered, given up and sent again
+(S9, S34, S35, S45, S46)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from ._channels import Channels
+from ._context import ClientTimer, Context
+from ._link import ClientLink, LinkPhase, ProtocolViolation
+from ._requests import OpenMessage, OpenRequest, OpenRequests
+from ._session import Session
+from ._token_part import TokenPart
+from .codes import code_name
+from .errors import Outcome, RequestAbandoned, RequestRefused, RequestsFull, RequestTimeout, RtmError
+from .events import SendReceipt, TokenReceipt
+from .messages import (
+    Done,
+    Failed,
+    Join,
+    Joined,
+    Leave,
+    Limits,
+    Progress,
+    PublishBytes,
+    PublishText,
+    Renewed,
+    RenewToken,
+    Sent,
+)
+
+_PUBLISHES = (PublishText, PublishBytes)
+
+
+class Conversation:
+    """Goes on over any number of transports: it is told when one is welcomed, restored, and gone."""
+
+    __slots__ = (
+        "_channels",
+        "_context",
+        "_link",
+        "_progress_told",
+        "_requests",
+        "_session",
+        "_session_is_new",
+        "_to_transmit",
+        "_token",
+    )
+
+    def __init__(self, context: Context, channels: Channels, token: TokenPart) -> None:
+        self._context = context
+        self._channels = channels
+        self._token = token
+        self._requests = OpenRequests(context.config.max_unanswered_requests)
+        self._to_transmit: deque[int] = deque()
+        self._link: ClientLink | None = None
+        self._session: Session | None = None
+        self._session_is_new = True
+        self._progress_told: tuple[int, int] | None = None
+
+    # --- what the app asks for
+
+    @property
+    def limits(self) -> Limits:
+        """The server's limits; there was a welcome."""
+        assert self._session is not None
+        return self._session.limits
+
+    @property
+    def is_up(self) -> bool:
+        """Whether what is asked for now goes out now."""
+        return self._link is not None and self._link.phase is LinkPhase.UP
+
+    def check_room(self) -> None:
+        """Raise if the bound of unanswered requests is reached (S35)."""
+        if self._requests.full:
+            raise RequestsFull(f"{len(self._requests)} requests are unanswered, which is the limit; wait until one is")
+
+    def open(self, message: OpenMessage, timeout_seconds: float | None = None, *, unseen: bool = False) -> int:
+        """A new request; its end comes out under the number that is returned, unless it is ``unseen``: then nobody
+        waits for it."""
+        context = self._context
+        timeout = context.config.request_timeout_seconds if timeout_seconds is None else timeout_seconds
+        request = OpenRequest(message, context.now + timeout)
+        request.abandoned = unseen
+        self._requests.add(request)
+        self._arm_timeout()
+        self._to_transmit.append(request.number)
+        self.transmit()
+        return request.number
+
+    def cancel(self, number: int) -> None:
+        """Nobody waits for this request any more: no end of it comes out."""
+        request = self._requests.get(number)
+        if request is not None and not request.abandoned:
+            self._give_up(request)
+
+    # --- transports come and go
+
+    def welcomed(self, link: ClientLink, session: Session, *, is_new: bool, replaced: bool) -> None:
+        """A transport is welcomed, to the session as it was or to a new one; ``replaced`` says that an older session
+        is gone with what was under way in it (S34)."""
+        self._link = link
+        self._session = session
+        self._session_is_new = is_new
+        self._progress_told = None
+        self._requests.follow_limit(session.limits.max_unanswered)
+        if replaced:
+            for request in self._requests:
+                if request.transmitted and isinstance(request.message, _PUBLISHES):
+                    self._requests.remove(request.number)
+                    what = "the session could not be resumed before the answer came; the message may have been sent"
+                    self._context.err(
+                        request.number, RequestAbandoned(what, code="session_lost", outcome=Outcome.UNKNOWN)
+                    )
+            self._arm_timeout()
+        self._progress_changed()
+
+    def restored(self) -> None:
+        """The statement is answered: what is open goes out, in the order of the numbers, before anything new (S46)."""
+        self._channels.settle()
+        for request in self._requests:
+            message = request.message
+            if isinstance(message, Leave) and self._channels.has_left(
+                message.channel, in_new_session=self._session_is_new
+            ):
+                self._end(request)
+                if not request.abandoned:
+                    self._context.complete(request.number, None)
+        self._to_transmit = deque(request.number for request in self._requests)
+        self.transmit()
+
+    def link_gone(self) -> None:
+        """The transport is over, welcomed or not: requests wait for the next."""
+        self._link = None
+        self._context.timers.clear(ClientTimer.PACE, ClientTimer.PROGRESS)
+        self._channels.transport_gone()
+
+    def finish(self, code: str, why: str) -> None:
+        """The session is over for good: every request ends, with what may have become of it (S9)."""
+        for request in self._requests:
+            self._requests.remove(request.number)
+            if not request.abandoned:
+                outcome = Outcome.UNKNOWN if request.transmitted else Outcome.NOT_SENT
+                what = f"{why}; {_said(outcome)}"
+                self._context.err(request.number, RequestAbandoned(what, code=code, outcome=outcome))
+        self._to_transmit.clear()
+        self._channels.clear()
+        self._link = self._session = None
+
+    # --- sending
+
+    def transmit(self) -> None:
+        """Send what waits, in the order of the numbers, as fast as the server's rate allows (S45, S46)."""
+        link, session = self._link, self._session
+        if link is None or session is None or link.phase is not LinkPhase.UP:
+            return
+        now = self._context.now
+        while self._to_transmit:
+            request = self._requests.get(self._to_transmit[0])
+            if request is not None:
+                if not session.bucket.try_take(now):
+                    self._context.timers.set(ClientTimer.PACE, session.bucket.ready_at())
+                    return
+                request.transmitted = True
+                link.post(request.message)
+            self._to_transmit.popleft()
+
+    def post(self, message: Any) -> None:
+        """Something without a number, on the present transport; without one there is nobody to tell it to."""
+        if message is not None and self._link is not None:
+            self._link.post(message)
+
+    def lead_batch(self) -> None:
+        """Before a batch goes out: progress stands in front of it if it has changed (S46)."""
+        link = self._link
+        if link is not None:
+            progress = self._progress()
+            if progress != self._progress_told:
+                self._progress_told = progress
+                link.post_first(Progress(*progress))
+            self._context.timers.clear(ClientTimer.PROGRESS)
+
+    def post_progress(self) -> None:
+        """The timer: what no batch has carried goes alone."""
+        link = self._link
+        if link is not None and self._progress() != self._progress_told:
+            self._progress_told = self._progress()
+            link.post(Progress(*self._progress_told))
+
+    def _progress(self) -> tuple[int, int]:
+        assert self._session is not None
+        return self._session.attach, self._requests.lowest(self._context.last_request_id + 1)
+
+    def _progress_changed(self) -> None:
+        if self._link is not None and self._context.timers.get(ClientTimer.PROGRESS) is None:
+            self._context.arm(ClientTimer.PROGRESS, self._context.config.progress_delay_seconds)
+
+    # --- ends of requests
+
+    def _end(self, request: OpenRequest) -> None:
+        self._requests.remove(request.number)
+        self._progress_changed()
+
+    def _arm_timeout(self) -> None:
+        deadline = self._requests.next_deadline()
+        if deadline is None:
+            self._context.timers.clear(ClientTimer.REQUEST)
+        else:
+            self._context.timers.set(ClientTimer.REQUEST, deadline)
+
+    def on_timeout(self) -> None:
+        """The time of one request or several is over (S35)."""
+        while (request := self._requests.pop_overdue(self._context.now)) is not None:
+            outcome = Outcome.UNKNOWN if request.transmitted else Outcome.NOT_SENT
+            error = RequestTimeout(f"no answer within the timeout; {_said(outcome)}", outcome=outcome)
+            self._context.err(request.number, error)
+            self._give_up(request)
+        self._arm_timeout()
+
+    def _give_up(self, request: OpenRequest) -> None:
+        """Nobody waits for it any more. A leave counts all the same (S44), and what becomes of a renewal decides
+        which token is in force (S28): both stay open, unseen. A join that may have happened is taken back."""
+        message = request.message
+        if isinstance(message, (Leave, RenewToken)):
+            request.abandoned = True
+            return
+        self._end(request)
+        if isinstance(message, Join):
+            self._channels.end_join(message)
+            if request.transmitted:
+                self.open(Leave(self._context.next_request_id(), message.channel), unseen=True)
+
+    def refuse(self, number: int, cause: RtmError) -> None:
+        """End a request that something else than its answer has decided: a login refused for a renewed token."""
+        request = self._requests.get(number)
+        if request is not None:
+            self._end(request)
+            if not request.abandoned:
+                error = RequestRefused(
+                    f"the server refused the request: {cause}", code=cause.code, outcome=Outcome.REFUSED
+                )
+                error.__cause__ = cause
+                self._context.err(number, error)
+
+    def _answered(self, number: int, *kinds: type[Any]) -> OpenRequest | None:
+        """The request that an answer ends; None if nobody waits for it."""
+        request = self._requests.get(number)
+        if request is None:
+            return None
+        if not isinstance(request.message, kinds):
+            raise ProtocolViolation("an answer that does not fit its request")
+        self._end(request)
+        return request
+
+    def on_done(self, done: Done) -> None:
+        """A leave is carried out."""
+        request = self._answered(done.number, Leave)
+        if request is not None and not request.abandoned:
+            self._context.complete(done.number, None)
+
+    def on_sent(self, sent: Sent) -> None:
+        """A message stands in its log (S34)."""
+        if self._answered(sent.number, *_PUBLISHES) is not None:
+            receipt = SendReceipt(offset=sent.offset, epoch=sent.epoch, sent_at=sent.sent_at / 1000)
+            self._context.complete(sent.number, receipt)
+
+    def on_joined(self, joined: Joined) -> None:
+        """A channel is joined (S47)."""
+        request = self._answered(joined.number, Join)
+        if request is not None:
+            assert isinstance(request.message, Join)
+            self._context.complete(joined.number, self._channels.joined(request.message, joined))
+
+    def on_renewed(self, renewed: Renewed) -> None:
+        """A new token is accepted (S28)."""
+        request = self._answered(renewed.number, RenewToken)
+        if request is not None:
+            self._token.renewed(renewed.number, renewed.expires_in)
+            if not request.abandoned:
+                self._context.complete(renewed.number, TokenReceipt(expires_in=renewed.expires_in))
+
+    def on_failed(self, failed: Failed) -> None:
+        """A request is refused, and nothing was carried out."""
+        request = self._answered(failed.number, object)
+        if request is None:
+            return
+        name = code_name(failed.code)
+        if isinstance(request.message, Join):
+            self._channels.end_join(request.message)
+        elif isinstance(request.message, RenewToken):
+            self._token.renewal_refused(failed.number)
+        if not request.abandoned:
+            error = RequestRefused(
+                f"the server refused the request: {failed.message or name}",
+                code=name,
+                outcome=Outcome.REFUSED,
+                retry_after_seconds=failed.retry_after,
+            )
+            self._context.err(failed.number, error)
+
+
+def _said(outcome: Outcome) -> str:
+    return "it was not sent" if outcome is Outcome.NOT_SENT else "the server may have carried it out"

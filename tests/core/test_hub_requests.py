@@ -1,0 +1,480 @@
+"""Numbered requests at the hub: limits, rates, order and repetition (S34, S37, S45, S46, S47)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core.fake_client import Bench, FakeClient
+
+from rtm_sansio.codes import Code, CodeKind, code_kind
+from rtm_sansio.events import LeaveCause
+from rtm_sansio.messages import (
+    BytesEntry,
+    Done,
+    Failed,
+    Join,
+    Joined,
+    JoinedEntry,
+    Leave,
+    LeftEntry,
+    Logout,
+    Progress,
+    PublishBytes,
+    PublishText,
+    Restored,
+    Sent,
+    TextEntry,
+    Want,
+)
+from rtm_sansio.operations import Append, ConfirmAttach
+
+
+def post(client: FakeClient, *messages: Any) -> None:
+    """Send a batch without letting the hub end its pass."""
+    from rtm_sansio.messages import encode_batch
+
+    client.hub.receive_data(client.id, client.wire.frame(encode_batch(messages)), now=client.bench.now)
+
+
+class TestLimits:
+    """S37, S45: checked by the server again, each from both sides."""
+
+    @pytest.mark.parametrize(("size", "refused"), [(32 * 1024, False), (32 * 1024 + 1, True)])
+    @pytest.mark.parametrize("kind", ["text", "bytes", "umlauts"])
+    def test_body(self, size: int, refused: bool, kind: str) -> None:
+        """S45: 32 KiB of UTF-8 or bytes."""
+        alice = Bench().login("alice", "room")
+        body = {"text": "x" * size, "bytes": b"x" * size, "umlauts": "ü" * (size // 2) + "x" * (size % 2)}[kind]
+        message = PublishBytes if isinstance(body, bytes) else PublishText
+        alice.send(message(9, "room", body))
+        answer = alice.answer(9)
+        if refused:
+            assert answer.code == Code.MESSAGE_TOO_LARGE
+            assert "32768" in answer.message
+            assert code_kind(answer.code) is CodeKind.REPORT
+        else:
+            assert answer.offset == 2
+
+    @pytest.mark.parametrize(("name", "refused"), [("x" * 64, False), ("x" * 65, True), ("", True), ("ä", True)])
+    def test_channel_name(self, name: str, refused: bool) -> None:
+        """S45: 1 to 64 printable ASCII characters, in every request that names one."""
+        alice = Bench().login("alice")
+        alice.send(Join(1, name), Leave(2, name), PublishText(3, name, "x"))
+        codes = [getattr(alice.answer(number), "code", 0) for number in (1, 2, 3)]
+        assert codes == ([Code.INVALID_CHANNEL] * 3 if refused else [0, 0, Code.NOT_A_MEMBER])
+
+    def test_twenty_channels(self) -> None:
+        """S45: joined at a time."""
+        bench = Bench()
+        alice = bench.login("alice", *(f"room{number}" for number in range(20)))
+        refused = alice.join("one more")
+        assert isinstance(refused, Failed)
+        assert refused.code == Code.TOO_MANY_CHANNELS
+        assert "20" in refused.message
+        assert "one more" not in alice.hub._channels._by_name
+        alice.leave("room7")
+        assert isinstance(alice.join("one more"), Joined)
+        assert isinstance(alice.join("room3"), Joined)  # one that it has already
+
+    @pytest.mark.parametrize(("size", "closed"), [(16 * 1024, False), (16 * 1024 + 1, True)])
+    def test_websocket_message_before_the_login(self, size: int, closed: bool) -> None:
+        """S45, S51: 16 KiB, refused at its header with 1009."""
+        bench = Bench()
+        alice = bench.open()
+        alice.raw(alice.wire.frame(b"\x91" * size)[:20])
+        assert (alice.close_code == 1009) is closed
+
+    @pytest.mark.parametrize(("size", "closed"), [(128 * 1024, False), (128 * 1024 + 1, True)])
+    def test_websocket_message_after_the_login(self, size: int, closed: bool) -> None:
+        """S45, S51: 128 KiB; the session goes on as interrupted, nobody else notices."""
+        bench = Bench()
+        bob = bench.login("bob", "room").keep()
+        alice = bench.login("alice", "room")
+        alice.raw(alice.wire.frame(b"\x91" * size)[:20])
+        assert (alice.close_code == 1009) is closed
+        assert bench.login("alice", resume=alice, want=[alice.cursor("room")]).welcome.resumed
+        assert bob.members("room") == [JoinedEntry("alice")]
+
+    def test_what_the_server_sends_is_split_as_well(self) -> None:
+        """S45: no WebSocket message above the limit, whatever happened in a pass."""
+        bench = Bench(max_message_bytes=1000, max_request_bytes=2048, max_frame_bytes=4096)
+        alice = bench.login("alice", "room")
+        for number in range(10, 90):
+            post(alice, PublishText(number, "room", "x" * 900))
+        for number in range(110, 190):
+            post(alice, PublishText(number, "y" * 100, "x"))
+        bench.settle()
+        assert 1000 < max(alice.payload_sizes) <= 4096
+        assert [offset for offset, _ in alice.entries("room")] == list(range(1, 82))
+        assert len(alice.of(Sent)) == 80
+
+    def test_the_rate(self) -> None:
+        """S45: 1,000 a second with bursts of 2,000; refused above, carried out again later."""
+        bench = Bench()
+        alice = bench.login("alice", "room")
+        bench.advance(1.0)
+        for start in range(10, 2210, 100):
+            alice.send(*(PublishText(start + index, "room", "x") for index in range(1, 101)))
+        failed = alice.of(Failed)
+        assert len(failed) == 200
+        assert {fail.code for fail in failed} == {Code.RATE_EXCEEDED}
+        assert [fail.number for fail in failed] == list(range(2011, 2211))
+        bench.advance(1.0)
+        for start in range(3000, 4000, 100):
+            alice.send(*(PublishText(start + index, "room", "x") for index in range(1, 101)))
+        assert len(alice.of(Failed)) == 200
+
+    def test_a_flood_is_dropped_five_seconds_after_its_first_rate_error(self) -> None:
+        """S51: that goes on at twice its rate; the session goes on, nobody else notices."""
+        bench = Bench(requests_per_second=100, request_burst=100)
+        bob = bench.login("bob", "room").keep()
+        alice = bench.login("alice", "room")
+        began = bench.now
+        while alice.close_code is None and bench.now < began + 20.0:
+            alice.send(*(PublishText(number, "room", "x") for number in range(30)))
+            bench.advance(0.1)
+        assert alice.close_code == Code.FLOODING
+        assert 5.0 <= bench.now - began <= 7.0
+        assert bob.members("room") == [JoinedEntry("alice")]
+        assert bench.login("alice", resume=alice).welcome.resumed
+
+    def test_one_burst_too_large_now_and_then_is_no_flood(self) -> None:
+        """S51: it does not go on."""
+        bench = Bench(requests_per_second=100, request_burst=100)
+        alice = bench.login("alice", "room")
+        for _ in range(5):
+            alice.send(*(PublishText(number, "room", "x") for number in range(250)))
+            bench.advance(9.0)
+            alice.heartbeat()
+        assert alice.close_code is None
+
+    @pytest.mark.parametrize("what", ["heartbeat", "hold", "go on", "progress", "optional", "renewal"])
+    def test_nothing_that_a_client_sends_is_free(self, what: str) -> None:
+        """S51: a flood of anything is a flood."""
+        from rtm_sansio.messages import GoOn, Hold, RenewToken, encode_batch
+
+        bench = Bench(requests_per_second=100, request_burst=100)
+        alice = bench.login("alice", "room")
+        payload = {
+            "heartbeat": b"\x90",
+            "hold": encode_batch([Hold("room")]),
+            "go on": encode_batch([GoOn("room", b"e", 1)]),
+            "progress": encode_batch([Progress(0, 0)]),
+            "optional": encode_batch([[200]]),
+            "renewal": encode_batch([RenewToken(1, "x")]),
+        }[what]
+        frames = alice.wire.frame(payload) * 50
+        for _ in range(140):
+            alice.raw(frames)
+            bench.advance(0.1)
+            if alice.close_code is not None:
+                break
+        assert alice.close_code == Code.FLOODING
+
+    def test_256_open_requests(self) -> None:
+        """S46, S35: the rest is refused, not kept."""
+        bench = Bench(nodes=1)
+        alice = bench.login("alice", "room")
+        bench.held.add(0)
+        alice.send(*(PublishText(number, "room", "x") for number in range(1001, 1301)))
+        assert [fail.number for fail in alice.of(Failed)] == list(range(1257, 1301))
+        assert {fail.code for fail in alice.of(Failed)} == {Code.TOO_MANY_REQUESTS}
+        bench.release()
+        assert [sent.number for sent in alice.of(Sent)] == list(range(1001, 1257))
+
+
+class TestOrder:
+    """S46: a session's requests take effect in the order of their numbers."""
+
+    @pytest.mark.parametrize("nodes", [0, 1])
+    def test_a_leave_waits_for_the_messages_before_it(self, nodes: int) -> None:
+        """S46: and whatever comes behind it waits for it."""
+        bench = Bench(nodes=nodes)
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice", "room")
+        alice.send(
+            PublishText(11, "room", "before"),
+            Leave(12, "room"),
+            PublishText(13, "room", "between"),
+            Join(14, "room"),
+            PublishText(15, "room", "after"),
+            PublishText(16, "room", "last"),
+            Leave(17, "room"),
+        )
+        assert [entry for _, entry in bob.entries("room")][2:] == [
+            TextEntry("alice", "before", alice.answer(11).sent_at),
+            LeftEntry("alice", LeaveCause.LEFT),
+            JoinedEntry("alice"),
+            TextEntry("alice", "after", alice.answer(15).sent_at),
+            TextEntry("alice", "last", alice.answer(16).sent_at),
+            LeftEntry("alice", LeaveCause.LEFT),
+        ]
+        assert alice.answer(13).code == Code.NOT_A_MEMBER
+
+    @pytest.mark.parametrize("nodes", [0, 1])
+    def test_a_publish_does_not_overtake_a_join_that_waits(self, nodes: int) -> None:
+        """S46: into another channel, in the same batch."""
+        bench = Bench(nodes=nodes)
+        alice = bench.login("alice", "a")
+        alice.send(PublishText(11, "a", "x"), Join(12, "b"), PublishText(13, "b", "y"))
+        assert isinstance(alice.answer(13), Sent)
+
+    @pytest.mark.parametrize("nodes", [0, 1])
+    def test_a_logout_waits_for_the_messages_before_it(self, nodes: int) -> None:
+        """S46."""
+        bench = Bench(nodes=nodes)
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice", "room")
+        alice.send(PublishText(11, "room", "last words"), Logout(12))
+        assert bob.texts("room") == ["last words"]
+        assert isinstance(alice.answer(11), Sent)
+        assert isinstance(alice.answer(12), Done)
+
+    @pytest.mark.parametrize("nodes", [0, 1])
+    def test_a_long_row_of_joins_and_leaves(self, nodes: int) -> None:
+        """S46, S50: as many as may be open, behind one message; no depth of the stack depends on them."""
+        bench = Bench(nodes=nodes)
+        alice = bench.login("alice", "room")
+        requests = [PublishText(100, "room", "x")]
+        for number in range(101, 350, 2):
+            requests += [Leave(number, "room"), Join(number + 1, "room")]
+        alice.send(*requests)
+        answers = [message.number for message in alice.messages if isinstance(message, (Done, Joined, Sent))]
+        assert answers[1:] == list(range(100, 100 + len(requests)))
+
+    def test_everything_waits_for_the_statement(self) -> None:
+        """S59: requests come behind it."""
+        bench = Bench()
+        alice = bench.open()
+        alice.login("alice", want=None)
+        alice.send(Join(1, "room"), PublishText(2, "room", "x"))
+        assert not alice.answers(1)
+        alice.send(Want(()))
+        assert [type(message) for message in alice.messages[1:5]] == [Restored, Joined, Sent, type(alice.messages[4])]
+
+    def test_one_append_for_each_log_and_pass(self) -> None:
+        """E3: one call, one in flight; what comes meanwhile gathers."""
+        bench = Bench(nodes=1)
+        alice, bob = bench.login("alice", "room"), bench.login("bob", "room")
+        bench.engine_calls.clear()
+        for number in range(11, 15):
+            post(alice, PublishText(number, "room", "a"))
+            post(bob, PublishText(number, "room", "b"))
+        bench.held.add(0)
+        bench.settle()
+        for number in range(15, 19):
+            alice.send(PublishText(number, "room", "c"))
+        bench.release()
+        sizes = [len(call.items) for call in bench.engine_calls if isinstance(call, Append)]
+        assert sizes == [8, 4]
+        assert [sent.number for sent in alice.of(Sent)] == list(range(11, 19))
+
+    def test_a_large_pass_is_appended_in_parts(self) -> None:
+        """E3: the engine does nothing else meanwhile, so at most 1 MiB a call."""
+        bench = Bench(nodes=1)
+        alice = bench.login("alice", "room")
+        bench.engine_calls.clear()
+        for start in range(0, 60, 3):
+            post(alice, *(PublishBytes(100 + start + index, "room", b"x" * 30_000) for index in range(3)))
+        bench.settle()
+        appends = [call for call in bench.engine_calls if isinstance(call, Append)]
+        assert len(appends) == 2
+        assert all(sum(len(item.entry) for item in call.items) <= 1024 * 1024 for call in appends)
+        assert [sent.offset for sent in alice.of(Sent)] == list(range(2, 62))
+
+    @pytest.mark.parametrize("nodes", [0, 1])
+    def test_messages_of_a_transport_that_went_away(self, nodes: int) -> None:
+        """S46: gathered before the loss, they are appended, and recognised when they come again."""
+        bench = Bench(nodes=nodes)
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice", "room")
+        post(alice, PublishText(11, "room", "one"), PublishText(12, "room", "two"), Leave(13, "room"))
+        alice.lose()
+        back = bench.login("alice", resume=alice, want=[alice.cursor("room")])
+        back.send(PublishText(11, "room", "one"), PublishText(12, "room", "two"), Leave(13, "room"))
+        assert bob.texts("room") == ["one", "two"]
+        assert [sent.offset for sent in back.of(Sent)] == [3, 4]
+        assert isinstance(back.answer(13), Done)
+        assert bob.members("room") == [JoinedEntry("alice"), LeftEntry("alice", LeaveCause.LEFT)]
+
+
+class TestRepetition:
+    """S46: a repeated number gets the outcome again and changes nothing."""
+
+    def test_every_changing_request(self) -> None:
+        """S46: publish, join, leave; over a new transport."""
+        bench = Bench()
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice")
+        requests = [
+            Join(1, "room"),
+            PublishText(2, "room", "text"),
+            PublishBytes(3, "room", b"bytes"),
+            Leave(4, "room"),
+            Join(5, "room"),
+        ]
+        alice.send(*requests)
+        first = [alice.answer(number) for number in range(1, 6)]
+        alice.lose()
+        back = bench.login("alice", resume=alice)
+        back.send(*requests[1:4], Join(5, "room"))
+        assert back.answer(2).offset == first[1].offset
+        assert back.answer(3).offset == first[2].offset
+        assert isinstance(back.answer(4), Done)
+        assert [type(entry) for _, entry in bob.entries("room")][:5] == [
+            JoinedEntry,
+            JoinedEntry,
+            TextEntry,
+            BytesEntry,
+            LeftEntry,
+        ]
+        assert len(bob.texts("room")) == 1
+
+    def test_the_answer_to_a_join_is_repeated_as_it_was(self) -> None:
+        """S46, S47: the same offset, so that nothing in between is missed."""
+        bench = Bench()
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice")
+        alice.send(Join(1, "room"))
+        first = alice.answer(1)
+        alice.lose()
+        bob.publish("room", "meanwhile")
+        back = bench.login("alice", resume=alice, want=[("room",)])
+        assert back.texts("room") == []
+        back.send(Join(1, "room"))
+        assert back.answer(1) == first
+        assert back.texts("room") == ["meanwhile"]
+
+    def test_a_publish_again_after_the_leave(self) -> None:
+        """S46: its outcome is still known."""
+        bench = Bench()
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice", "room")
+        alice.send(PublishText(11, "room", "x"), Leave(12, "room"))
+        alice.lose()
+        back = bench.login("alice", resume=alice)
+        back.send(PublishText(11, "room", "x"))
+        assert back.answer(11).offset == 3
+        assert bob.texts("room") == ["x"]
+        assert "room" in back.hub._channels._by_name
+        bob.lose()
+        assert back.hub._channels._by_name == {}
+
+    def test_numbers_below_the_lowest_unanswered_are_never_carried_out(self) -> None:
+        """S46: in a home that knows the session, and in one that does not."""
+        bench = Bench()
+        bob = bench.login("bob", "room", "other")
+        alice = bench.login("alice", "room")
+        alice.send(PublishText(11, "room", "x"))
+        alice.send(Progress(alice.welcome.attach, 20))
+        alice.send(
+            PublishText(11, "room", "x"), PublishText(15, "room", "y"), Leave(16, "room"), Join(17, "other")
+        )
+        assert [alice.answers(number)[-1].code for number in (11, 15, 16, 17)] == [Code.STALE_REQUEST] * 4
+        assert bob.texts("room") == ["x"]
+        assert bob.members("other") == []
+        alice.send(PublishText(20, "room", "z"))
+        assert bob.texts("room") == ["x", "z"]
+
+    def test_a_number_used_for_something_else(self) -> None:
+        """S46, S50: a client that lies about its numbers gets an error and nothing else."""
+        bench = Bench()
+        alice = bench.login("alice", "room")
+        alice.send(PublishText(11, "room", "x"), Leave(12, "room"), Join(13, "room"))
+        alice.send(
+            Join(11, "room"),
+            Leave(11, "room"),
+            PublishText(12, "room", "x"),
+            Join(12, "room"),
+            PublishText(13, "room", "x"),
+            Leave(13, "room"),
+        )
+        for number in (11, 12, 13):
+            assert [fail.code for fail in alice.answers(number)[1:]] == [Code.STALE_REQUEST] * 2
+
+    def test_a_repeated_join_gives_no_reading_without_membership(self) -> None:
+        """S46, S60: the outcome of a join before a leave."""
+        bench = Bench()
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice")
+        alice.send(Join(1, "room"), Leave(2, "room"), Join(1, "room"))
+        bob.publish("room", "secret")
+        assert alice.texts("room") == []
+        assert alice.answers(1)[-1].code == Code.STALE_REQUEST
+
+    def test_a_stale_join_does_not_hide_a_membership(self) -> None:
+        """S24, E2: the member still leaves when its session ends."""
+        bench = Bench()
+        bob = bench.login("bob", "room").keep()
+        alice = bench.login("alice", "room")
+        alice.send(Progress(1, 50), Join(3, "room"))
+        assert alice.answer(3).code == Code.STALE_REQUEST
+        bob.publish("room", "x")
+        assert alice.texts("room") == ["x"]
+        alice.lose()
+        bench.advance(31.0)
+        assert bob.members("room")[-1] == LeftEntry("alice", LeaveCause.TIMED_OUT)
+
+    def test_progress_is_told_to_the_engine_once_for_each_attachment(self) -> None:
+        """S18, E7: not with every batch."""
+        bench = Bench(nodes=1)
+        alice = bench.login("alice")
+        for number in range(10):
+            alice.send(Progress(1, number))
+        assert len([call for call in bench.engine_calls if isinstance(call, ConfirmAttach)]) == 1
+
+
+class TestAnswers:
+    """S34, S37, S47."""
+
+    def test_a_join_tells_the_members_as_of_its_offset(self) -> None:
+        """S47: the joiner among them; what follows arrives, nothing before."""
+        bench = Bench()
+        bob = bench.login("bob", "room")
+        bob.publish("room", "before")
+        alice = bench.login("alice")
+        joined = alice.join("room")
+        assert (joined.offset, joined.member_count, set(joined.members or ())) == (3, 2, {"alice", "bob"})
+        bob.publish("room", "after")
+        assert alice.texts("room") == ["after"]
+
+    def test_above_512_members_there_is_only_the_count(self) -> None:
+        """S47."""
+        bench = Bench(max_snapshot_members=3)
+        clients = [bench.login(f"user{number}") for number in range(4)]
+        answers = [client.join("room") for client in clients]
+        assert [answer.member_count for answer in answers] == [1, 2, 3, 4]
+        assert len(answers[2].members or ()) == 3
+        assert answers[3].members is None
+
+    def test_512_by_default(self) -> None:
+        """S47: at the boundary."""
+        bench = Bench()
+        for number in range(511):
+            client = bench.login(f"user{number}")
+            client.send(Join(1, "room"))
+            client.lose()
+        assert len(bench.login("one").join("room").members or ()) == 512
+        assert bench.login("more").join("room").members is None
+
+    def test_misuse_is_answered_and_changes_nothing(self) -> None:
+        """S37: leaving what is not joined is done already; joining twice changes nothing; both leave no trace."""
+        bench = Bench()
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice", "room")
+        assert isinstance(alice.leave("nowhere"), Done)
+        again = alice.join("room")
+        assert (again.offset, again.member_count) == (2, 2)
+        assert bob.members("room") == [JoinedEntry("alice")]
+        assert isinstance(alice.publish("nowhere", "x"), Failed)
+        assert set(alice.hub._channels._by_name) == {"room"}
+
+    def test_a_publish_says_where_and_when(self) -> None:
+        """S34: offset, epoch, and the server's wall clock in milliseconds."""
+        bench = Bench()
+        alice = bench.login("alice")
+        joined = alice.join("room")
+        sent = alice.publish("room", "x")
+        assert (sent.offset, sent.epoch, sent.sent_at) == (2, joined.epoch, int(bench.wall * 1000))
+        assert alice.entries("room")[-1] == (2, TextEntry("alice", "x", sent.sent_at))

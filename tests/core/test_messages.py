@@ -1,0 +1,193 @@
+"""The wire schema: what decodes, what is skipped, what is refused (S50, S45, F-62)."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from rtm_sansio.messages import (
+    HEARTBEAT,
+    BytesEntry,
+    Done,
+    Entries,
+    Hold,
+    Join,
+    JoinedEntry,
+    LeftEntry,
+    Limits,
+    Login,
+    MalformedBatch,
+    Progress,
+    PublishText,
+    RenewToken,
+    Sent,
+    TextEntry,
+    UnknownEntry,
+    Want,
+    WantedChannel,
+    Welcome,
+    client_decoder,
+    encode_batch,
+    encode_block,
+    encode_entry,
+    encode_in_pieces,
+    server_decoder,
+)
+
+encode = msgspec.msgpack.encode
+
+
+def test_the_heartbeat_is_the_empty_batch() -> None:
+    """S10."""
+    assert encode_batch([]) == HEARTBEAT
+    assert client_decoder().decode(HEARTBEAT) == ([], 0)
+
+
+def test_messages_are_arrays_that_begin_with_their_tag() -> None:
+    """The schema on the wire."""
+    batch = encode_batch([Join(7, "room"), Progress(1, 7)])
+    assert msgspec.msgpack.decode(batch) == [[18, 7, "room"], [4, 1, 7]]
+    assert client_decoder().decode(batch) == ([Join(7, "room"), Progress(1, 7)], 0)
+
+
+def test_trailing_fields_of_a_later_version_are_ignored() -> None:
+    """F-62: optional fields at the end."""
+    assert client_decoder().decode(encode([[18, 7, "room", "new", {}]])) == ([Join(7, "room")], 0)
+    assert client_decoder().decode(encode([[2, [["room"], ["b", b"e", 1, "new"]]]])) == (
+        [Want((WantedChannel("room"), WantedChannel("b", b"e", 1)))],
+        0,
+    )
+
+
+def test_unknown_optional_messages_are_skipped_and_counted() -> None:
+    """F-62: tags of 128 and above."""
+    batch = encode([[128, "x"], [18, 7, "room"], [200], [2**40, 1]])
+    assert client_decoder().decode(batch) == ([Join(7, "room")], 3)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc0",
+        b"\x91",
+        b"\x90\x90",
+        encode({}),
+        encode([1]),
+        encode([[]]),
+        encode([["18", 7]]),
+        encode([[127]]),
+        encode([[18]]),
+        encode([[18, "7", "room"]]),
+        encode([[18, 7, b"room"]]),
+        encode([[5, "log", b"e", 1, [[1, "uid", "x", 1]], 5], [99]]),
+        encode([[200], [18, 7]]),
+        b"\x91" * 5000,
+        b"\x91\x93\x12\x07\xa2\xff\xfe",
+        b"\x91\x93\x10\x07\xa4\xed\xa0\x80x",
+        b"\x91\x93\x10\x07\xa1x\xa3\xed\xa0\x80",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91\xdd\xff\xff\xff\xff",
+    ],
+)
+def test_anything_else_is_refused(payload: bytes) -> None:
+    """S50: by one documented error, whatever msgspec raises."""
+    with pytest.raises(MalformedBatch):
+        client_decoder().decode(payload)
+
+
+def test_a_server_message_is_none_of_a_client() -> None:
+    """S50: the two directions have their own tags."""
+    with pytest.raises(MalformedBatch):
+        client_decoder().decode(encode_batch([Sent(1, b"e", 1, 1)]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_and_mutated_bytes(seed: int) -> None:
+    """S50: never anything but the documented error."""
+    rng = random.Random(seed)
+    valid = encode_batch(
+        [
+            Login("alice", "token", b"i" * 16, b"l" * 16, 0, b"s", 5, 1),
+            Want((WantedChannel("room", b"e", 1),)),
+            PublishText(1, "room", "häl"),
+        ]
+    )
+    for decoder in (client_decoder(), server_decoder()):
+        for _ in range(300):
+            data = bytearray(valid if rng.random() < 0.8 else rng.randbytes(rng.randint(0, 60)))
+            for _ in range(rng.randint(0, 4)):
+                if data:
+                    data[rng.randrange(len(data))] = rng.randrange(256)
+            try:
+                messages, skipped = decoder.decode(bytes(data))
+            except MalformedBatch as fault:
+                assert fault.code == "protocol_error"
+            else:
+                assert len(messages) + skipped <= len(data)
+
+
+class TestEntries:
+    """E4, F-62: entries are encoded once and taken as they are."""
+
+    ENTRIES = (TextEntry("a", "text", 5), BytesEntry("b", b"bytes", 6), JoinedEntry("c"), LeftEntry("d", 2))
+
+    def test_a_block_holds_the_bytes_of_its_entries(self) -> None:
+        """E4."""
+        encoded = [encode_entry(entry) for entry in self.ENTRIES]
+        batch = encode_block("room", b"epoch", 7, encoded)
+        assert all(one in batch for one in encoded)
+        assert server_decoder().decode(batch) == ([Entries("room", b"epoch", 7, list(self.ENTRIES))], 0)
+
+    def test_entries_of_a_later_version_take_an_offset(self) -> None:
+        """F-62: those of 128 and above; a lower one is a protocol error."""
+        encoded = [encode_entry(self.ENTRIES[0]), encode([130, "new"]), encode_entry(self.ENTRIES[2])]
+        ((block,), skipped) = server_decoder().decode(encode_block("room", b"epoch", 7, encoded))
+        assert isinstance(block, Entries)
+        assert block.entries == [self.ENTRIES[0], UnknownEntry(130), self.ENTRIES[2]]
+        assert skipped == 0
+        with pytest.raises(MalformedBatch):
+            server_decoder().decode(encode_block("room", b"epoch", 7, [encode([99, "x"])]))
+
+    def test_a_growing_batch_keeps_its_other_messages(self) -> None:
+        """F-62."""
+        growing = msgspec.msgpack.decode(encode_block("room", b"epoch", 7, [encode([130])]))
+        batch = encode([[16, 4], [180], *growing])
+        messages, skipped = server_decoder().decode(batch)
+        assert messages == [Done(4), Entries("room", b"epoch", 7, [UnknownEntry(130)])]  # type: ignore[list-item]
+        assert skipped == 1
+
+    def test_only_entries_grow(self) -> None:
+        """S50: another message that does not decode is an error."""
+        with pytest.raises(MalformedBatch):
+            server_decoder().decode(encode([[16]]))
+
+
+class TestPieces:
+    """S45: senders split batches."""
+
+    def test_as_few_as_needed(self) -> None:
+        """S45: halved where one would be larger; nothing is lost or moved."""
+        messages = [PublishText(number, "room", "x" * 100) for number in range(100)]
+        pieces = encode_in_pieces(messages, 2000)
+        assert all(len(piece) <= 2000 for piece in pieces)
+        assert [message for piece in pieces for message in client_decoder().decode(piece)[0]] == messages
+        assert len(encode_in_pieces(messages, 1 << 20)) == 1
+
+    def test_a_single_message_is_never_split(self) -> None:
+        """S45: its size was checked before."""
+        assert len(encode_in_pieces([PublishText(1, "room", "x" * 5000)], 2000)) == 1
+
+
+def test_nothing_secret_in_a_text_form() -> None:
+    """S19, S53: tokens, session and login ids are never logged."""
+    limits = Limits(2, 10, 30, 64, 1, 1, 1, 1, 1, 1, 1)
+    for message in (
+        Login("alice", "sesame", b"sesame", b"sesame", 0, b"sesame", 5, 1),
+        RenewToken(1, "sesame"),
+        Welcome(b"sesame", 5, 1, False, None, limits),
+    ):
+        assert "sesame" not in repr(message)
+    assert "log" in repr(Hold("log"))

@@ -1,0 +1,104 @@
+"""The boundary's values: the home of each operation, and that the specification names exactly these (E1)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from rtm_sansio import operations
+from rtm_sansio.engine import MemoryEngine
+from rtm_sansio.config import ServerConfig
+from rtm_sansio.events import LeaveCause
+from rtm_sansio.operations import (
+    Append,
+    AttachSession,
+    ConfirmAttach,
+    DetachSession,
+    EndSession,
+    JoinChannel,
+    LeaveChannel,
+    ListChannel,
+    Order,
+    PostOrder,
+    ReadLog,
+    ReadOrders,
+    StrikeToDos,
+    TakeToDos,
+    WatchChannel,
+    home_of_operation,
+)
+
+SPECIFICATION = Path(__file__).parents[2] / "docs" / "engine.md"
+SESSION: dict[str, Any] = {"uid": "alice", "session_id": b"s"}
+NUMBERED: dict[str, Any] = {"channel": "room", "attach": 1, "number": 1, "lowest_unanswered": 0, **SESSION}
+
+USER_OPERATIONS = [
+    AttachSession(
+        uid="alice",
+        node="n",
+        instance_id=b"i",
+        login_id=b"l",
+        attempt=0,
+        new_session_id=b"s",
+        quoted_session_id=None,
+        quoted_epoch=None,
+        quoted_attach=None,
+    ),
+    ConfirmAttach(attach=1, **SESSION),
+    DetachSession(attach=1, silent_seconds=0.0, **SESSION),
+    EndSession(cause=LeaveCause.KICKED, code=1, message="", spoil_epoch=False, ban_seconds=None, **SESSION),
+    ListChannel(attach=1, channel="room", listed=True, **SESSION),
+    StrikeToDos(uid="alice", todo_ids=()),
+]
+CHANNEL_OPERATIONS = [
+    WatchChannel(channel="room", node="n", on=True),
+    JoinChannel(joined_entry=b"", replaced_entry=b"", **NUMBERED),
+    LeaveChannel(left_entry=b"", ended=False, **NUMBERED),
+    Append(channel="room", items=()),
+    ReadLog(channel="room", epoch=b"", cursor=0, max_bytes=1),
+]
+NODE_OPERATIONS = [
+    TakeToDos(node="n"),
+    PostOrder(node="n", order=Order(session_id=b"s", attach=1, code=1, message="")),
+    ReadOrders(node="n", cursor=0),
+]
+
+
+@pytest.mark.parametrize(
+    ("home", "operation"),
+    [
+        *(("u:alice", operation) for operation in USER_OPERATIONS),
+        *(("c:room", operation) for operation in CHANNEL_OPERATIONS),
+        *(("n:n", operation) for operation in NODE_OPERATIONS),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)
+def test_each_operation_has_one_home(home: str, operation: Any) -> None:
+    """E1."""
+    assert home_of_operation(operation) == home
+
+
+def test_every_operation_is_known_here_and_to_the_memory_engine() -> None:
+    """E1: the union is the list."""
+    known = {type(operation) for operation in (*USER_OPERATIONS, *CHANNEL_OPERATIONS, *NODE_OPERATIONS)}
+    assert set(get_args(operations.Operation)) == known
+    engine = MemoryEngine(ServerConfig(), entropy=bytes)
+    assert set(engine._operations) == known
+
+
+def test_the_specification_names_exactly_the_operations_of_the_code() -> None:
+    """E1: docs/engine.md has one heading for each."""
+    headings = set(re.findall(r"^### `(\w+)`", SPECIFICATION.read_text(), flags=re.MULTILINE))
+    assert headings == {operation.__name__ for operation in get_args(operations.Operation)}
+
+
+def test_the_specification_names_exactly_the_fields() -> None:
+    """E1: and every argument of each, in a row of its own."""
+    text = SPECIFICATION.read_text()
+    for operation in get_args(operations.Operation):
+        section = re.split(r"^#{2,3} ", text.split(f"### `{operation.__name__}`")[1], flags=re.MULTILINE)[0]
+        named = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
+        assert named == set(operation.__struct_fields__), operation.__name__

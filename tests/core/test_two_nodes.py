@@ -1,0 +1,430 @@
+"""Several hubs on one engine (E2, E5, E8, E9; S26, S30, S31; F-40, F-49, F-87, F-91)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from core.fake_client import Bench
+
+from rtm_sansio.codes import Code
+from rtm_sansio.events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft
+from rtm_sansio.logs import Block
+from rtm_sansio.messages import Join, JoinedEntry, Kicked, Leave, LeftEntry, PublishText, RenewToken
+from rtm_sansio.operations import BlockAnnounced, JoinChannel, OrdersWaiting, ToDosWaiting
+from rtm_sansio.testing import World
+
+
+class TestWithRealClients:
+    """The same over the virtual network, with an engine that takes time."""
+
+    def test_publish_on_one_arrives_on_the_other_once_and_in_order(self) -> None:
+        """S33, E5."""
+        world = World(nodes=2)
+        alice, bob = world.login("alice", "room", node=0), world.login("bob", "room", node=1)
+        for number in range(100):
+            (alice if number % 3 else bob).post("room", str(number))
+            if number % 7 == 0:
+                world.run(0.01)
+        world.run(1.0)
+        for client, other in ((alice, bob), (bob, alice)):
+            offsets = [event.offset for event in client.of_type(ChannelMessageReceived)]
+            assert offsets == sorted(set(offsets))
+            assert len(offsets) + len(other.messages("room")) == 100
+        assert alice.messages("room") == [str(number) for number in range(0, 100, 3)]
+
+    def test_login_on_the_other_node_ends_the_session(self) -> None:
+        """S30, F-46, E9."""
+        world = World(nodes=2)
+        witness = world.login("witness", "room", node=0)
+        old = world.login("alice", "room", node=0)
+        new = world.login("alice", node=1)
+        world.run(1.0)
+        assert old.changes[-1] == ("ABORTED", "REMOTE_LOGIN")
+        assert new.state.value == "CONNECTED"
+        new.join("room")
+        world.run(1.0)
+        changes = witness.of_type(MemberJoined) + witness.of_type(MemberLeft)
+        assert sorted((event.offset, type(event).__name__) for event in changes) == [
+            (2, "MemberJoined"),
+            (3, "MemberLeft"),
+            (4, "MemberJoined"),
+        ]
+        assert [event.cause for event in witness.of_type(MemberLeft)] == [LeaveCause.REPLACED]
+
+    def test_a_client_resumes_on_the_other_node(self) -> None:
+        """S23, S26, F-40: though the first still believes in the old transport."""
+        world = World(nodes=2)
+        bob = world.login("bob", "room", node=1)
+        alice = world.client(node=[0, 1])
+        alice.login("alice")
+        alice.join("room")
+        bob.send("room", "before")
+        alice.network.stall(seconds=6.0)
+        world.run(3.0)
+        bob.send("room", "during")
+        world.run(20.0)
+        bob.send("room", "after")
+        world.run(1.0)
+        assert alice.state.value == "CONNECTED"
+        assert alice.messages("room") == ["before", "during", "after"]
+        assert [type(event) for event in bob.events if isinstance(event, (MemberLeft, MemberJoined))] == [MemberJoined]
+
+    @pytest.mark.parametrize("node", [0, 1])
+    def test_expiry_gives_exactly_one_member_left(self, node: int) -> None:
+        """S24, F-87, F-91: whichever node takes the thing to do."""
+        world = World(nodes=3)
+        witnesses = [world.login(f"witness{number}", "room", node=number) for number in range(3)]
+        alice = world.login("alice", "room", node=node)
+        alice.network.cut(100.0)
+        world.run(29.9)
+        assert not any(witness.of_type(MemberLeft) for witness in witnesses)
+        world.run(0.2)
+        world.run(20.0)
+        for witness in witnesses:
+            assert [event.cause for event in witness.of_type(MemberLeft)] == [LeaveCause.TIMED_OUT]
+
+    def test_a_node_that_stops_in_order_hands_its_sessions_over(self) -> None:
+        """S24, F-10: they expire, or go on elsewhere."""
+        world = World(nodes=2)
+        witness = world.login("witness", "room", node=1)
+        alice = world.client(node=[0, 1])
+        alice.login("alice")
+        alice.join("room")
+        world.login("bob", "room", node=0)
+        world.stop_server(0, orderly=True)
+        world.run(40.0)
+        assert alice.state.value == "CONNECTED"
+        assert [(event.uid, event.cause) for event in witness.of_type(MemberLeft)] == [("bob", LeaveCause.TIMED_OUT)]
+
+    @pytest.mark.parametrize("newer_first", [True, False])
+    def test_a_restart_without_memory(self, newer_first: bool) -> None:
+        """S31, F-26: the newer login ends up connected, the older aborted; a login after the restart beats both."""
+        world = World(nodes=2)
+        older = world.login("alice", node=0)
+        older.network.stall()
+        world.run(20.0)
+        newer = world.login("alice", node=1)
+        (older if newer_first else newer).network.cut()
+        for index in range(2):
+            world.stop_server(index)
+        world.run(5.0)
+        world.start_server(0, forget_engine=True)
+        world.start_server(1)
+        (newer if newer_first else older).network.restore()
+        world.run(20.0)
+        (older if newer_first else newer).network.restore()
+        world.run(20.0)
+        assert newer.state.value == "CONNECTED"
+        assert older.changes[-1] == ("ABORTED", "REMOTE_LOGIN")
+        latest = world.login("alice", node=0)
+        world.run(5.0)
+        assert newer.changes[-1] == ("ABORTED", "REMOTE_LOGIN")
+        assert latest.state.value == "CONNECTED"
+
+
+class TestByHand:
+    """What comes late, twice, or in another order."""
+
+    def test_two_logins_at_one_moment(self) -> None:
+        """F-49: exactly one winner, on both nodes."""
+        bench = Bench(nodes=2)
+        bench.held |= {0, 1}
+        first, second = bench.login("alice", node=0), bench.login("alice", node=1)
+        bench.release(1)
+        bench.release(0)
+        bench.settle()
+        assert [client.close_code for client in (first, second)] == [None, Code.REMOTE_LOGIN]
+        assert [kick.code for kick in second.of(Kicked)] == [Code.REMOTE_LOGIN]
+
+    def test_the_old_nodes_late_writes(self) -> None:
+        """E8, F-90: recognised, or refused; nothing twice, nobody left behind."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", "gone", node=1).keep()
+        alice = bench.login("alice", "room", "gone", node=0)
+        bench.held.add(0)
+        alice.send(PublishText(11, "room", "x"))
+        alice.send(Leave(12, "gone"))
+        back = bench.login("alice", node=1, resume=alice, want=[alice.cursor("room")])
+        assert back.welcome.resumed
+        back.send(PublishText(11, "room", "x"), PublishText(13, "room", "y"))
+        assert isinstance(back.join("gone").offset, int)
+        bench.release(0)  # the append is recognised; the leave of an older attachment is refused
+        assert alice.close_code == Code.TRANSPORT_REPLACED
+        bench.settle()
+        assert witness.texts("room") == ["x", "y"]
+        assert witness.members("room") == [JoinedEntry("alice")]
+        assert [type(entry) for entry in witness.members("gone")] == [JoinedEntry, LeftEntry, JoinedEntry]
+        back.lose()
+        bench.advance(31.0)
+        assert witness.members("gone")[-1] == LeftEntry("alice", LeaveCause.TIMED_OUT)
+
+    def test_a_late_join_of_an_ended_session(self) -> None:
+        """E2, E8: refused by the mark that its end left."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1)
+        alice = bench.login("alice", node=0)
+        bench.held.add(0)
+        alice.send(Join(1, "room"))
+        bench.answer(0)  # listed
+        bench.settle()
+        bench.answer(0)  # subscribed
+        bench.settle()
+        assert isinstance(bench.calls[0][0].operation, JoinChannel)
+        bench.login("alice", node=1)
+        bench.release(0)
+        assert witness.members("room") == []
+        assert bench.hub._channels._by_name == {}
+
+    def test_a_late_join_after_the_statement_on_the_other_node_left_it(self) -> None:
+        """S59, E8: the client had given it up."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        alice = bench.login("alice", "other", node=0)
+        bench.held.add(0)
+        alice.send(Join(9, "room"))
+        for _ in range(2):
+            bench.answer(0)
+            bench.settle()
+        back = bench.login("alice", node=1, resume=alice, want=[alice.cursor("other")])
+        bench.release(0)
+        back.lose()
+        bench.advance(31.0)
+        assert [type(entry) for entry in witness.members("room")] in ([], [JoinedEntry, LeftEntry])
+
+    def test_a_late_detach_is_void(self) -> None:
+        """S26, E8."""
+        bench = Bench(nodes=2)
+        alice = bench.login("alice", node=0)
+        bench.held.add(0)
+        alice.lose()
+        back = bench.login("alice", node=1, resume=alice).keep()
+        bench.release(0)
+        bench.advance(60.0)
+        assert back.gone is None
+        assert bench.login("alice", node=0, resume=back).welcome.resumed
+
+    def test_a_kick_reaches_the_node_of_the_session(self) -> None:
+        """E9: from any node."""
+        bench = Bench(nodes=2)
+        alice = bench.login("alice", node=1)
+        bench.hubs[0].kick("alice", now=bench.now)
+        bench.settle()
+        assert [kick.code for kick in alice.of(Kicked)] == [Code.KICKED]
+        assert bench.login("alice", node=0, resume=alice).refusal.code == Code.KICKED
+
+    def test_an_order_for_an_older_attachment_is_void(self) -> None:
+        """E9: the session came back to the node meanwhile."""
+        bench = Bench(nodes=2)
+        alice = bench.login("alice", node=0)
+        bench.held.add(0)
+        elsewhere = bench.login("alice", node=1, resume=alice)
+        back = bench.open(node=0)
+        back.login("alice", resume=elsewhere)
+        bench.release(0)
+        assert back.gone is None
+        assert back.close_code is None
+        assert back.join("room").member_count == 1
+        assert alice.close_code == elsewhere.close_code == Code.TRANSPORT_REPLACED
+
+    def test_an_order_is_carried_out_once(self) -> None:
+        """E9: the cursor passes it."""
+        bench = Bench(nodes=2)
+        alice = bench.login("alice", node=1)
+        bench.hubs[0].kick("alice", now=bench.now)
+        bench.settle()
+        for _ in range(3):
+            bench.hubs[1].engine_announced(OrdersWaiting(), now=bench.now)
+            bench.settle()
+        assert len(alice.of(Kicked)) == 1
+
+    def test_things_to_do_of_a_node_that_died(self) -> None:
+        """E2: any other node after 2 s; announced again until they are done."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        bench.login("alice", "room", node=0)
+        bench.held.add(0)
+        new = bench.open(node=0)
+        new.login("alice", want=None)
+        bench.answer(0)  # attached, and that was the node's last word
+        bench.clients[0].clear()
+        bench.calls[0].clear()
+        bench.hubs[0] = bench.make_hub(0)
+        bench.advance(1.9)
+        assert witness.members("room") == [JoinedEntry("alice")]
+        bench.advance(0.2)
+        assert witness.members("room") == [JoinedEntry("alice"), LeftEntry("alice", LeaveCause.REPLACED)]
+        bench.advance(10.0)
+        assert bench.engine._users._homes["alice"].todos is None
+
+    def test_things_to_do_twice(self) -> None:
+        """E2: each step is idempotent."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        alice = bench.login("alice", "room", node=0)
+        alice.lose()
+        bench.held |= {0, 1}
+        bench.now += 30.0
+        bench.engine.handle_timeout(now=bench.now)
+        bench.announce()
+        bench.settle()
+        bench.now += 2.0
+        bench.engine.handle_timeout(now=bench.now)
+        bench.announce()
+        bench.settle()
+        for index in (0, 1):
+            bench.release(index)
+        bench.hubs[0].engine_announced(ToDosWaiting(), now=bench.now)
+        bench.settle()
+        witness.heartbeat()
+        assert witness.members("room") == [JoinedEntry("alice"), LeftEntry("alice", LeaveCause.TIMED_OUT)]
+
+    def test_answers_that_nobody_waits_for(self) -> None:
+        """Promise 1: unknown and repeated call ids; and a hub that was closed."""
+        bench = Bench(nodes=1)
+        bench.held.add(0)
+        bench.login("alice")
+        call = bench.calls[0][0]
+        answer = bench.engine.execute(call.operation, now=bench.now)
+        bench.hub.close(now=bench.now)
+        bench.settle()
+        bench.hub.engine_answered(call.call_id, answer, now=bench.now)
+        bench.hub.engine_answered(call.call_id, answer, now=bench.now)
+        bench.hub.engine_answered(999, None, now=bench.now)
+        bench.hub.engine_announced(OrdersWaiting(), now=bench.now)
+        assert bench.hub.take_outputs() == []
+
+
+class TestBlocks:
+    """E5: blocks in offset order, whichever way they come."""
+
+    def reader(self, **settings: Any) -> tuple[Bench, Any, Any]:
+        bench = Bench(nodes=2, **settings)
+        bob = bench.login("bob", "room", node=1)
+        alice = bench.login("alice", "room", node=0)
+        return bench, alice, bob
+
+    def muffled(self, bench: Bench) -> list[Any]:
+        """From now on announcements to the first node are kept back."""
+        kept: list[Any] = []
+        hub = bench.hubs[0]
+
+        def announce() -> None:
+            for node, announcement in bench.engine.take_announcements():
+                if node == "node0":
+                    kept.append(announcement)
+                else:
+                    bench.hubs[1].engine_announced(announcement, now=bench.now)
+
+        bench.announce = announce  # type: ignore[method-assign]
+        bench.say = lambda which: (hub.engine_announced(which, now=bench.now), bench.settle())  # type: ignore[attr-defined]
+        return kept
+
+    def test_lost_repeated_and_swapped(self) -> None:
+        """E5: a hole is read from the log; what is known is dropped."""
+        bench, alice, bob = self.reader()
+        kept = self.muffled(bench)
+        for number in range(6):
+            bob.publish("room", str(number))
+        for index in (2, 1, 2, 5, 4, 3, 5, 0):
+            bench.say(kept[index])  # type: ignore[attr-defined]
+        assert alice.texts("room") == ["0", "1", "2", "3", "4", "5"]
+
+    def test_blocks_that_come_while_a_hole_is_read(self) -> None:
+        """E5: read again; nothing waits for the next message."""
+        bench, alice, bob = self.reader()
+        kept = self.muffled(bench)
+        for number in range(3):
+            bob.publish("room", str(number))
+        bench.held.add(0)
+        bench.say(kept[1])  # type: ignore[attr-defined]
+        answer = bench.engine.execute(bench.calls[0][0].operation, now=bench.now)
+        bob.publish("room", "3")
+        bench.say(kept[3])  # type: ignore[attr-defined]
+        bench.hubs[0].engine_answered(bench.calls[0].pop(0).call_id, answer, now=bench.now)
+        bench.settle()
+        bench.release(0)
+        assert alice.texts("room") == ["0", "1", "2", "3"]
+
+    def test_a_large_hole_is_read_in_pieces(self) -> None:
+        """E5."""
+        bench, alice, bob = self.reader(feed_piece_bytes=300)
+        kept = self.muffled(bench)
+        for number in range(20):
+            bob.publish("room", f"{number:0100}")
+        bench.say(kept[-1])  # type: ignore[attr-defined]
+        assert [int(text) for text in alice.texts("room")] == list(range(20))
+
+    def test_a_block_known_in_part(self) -> None:
+        """E5: only the rest is delivered."""
+        bench, alice, bob = self.reader()
+        kept = self.muffled(bench)
+        for number in range(3):
+            bob.publish("room", str(number))
+        blocks = [one.block for one in kept]
+        bench.say(kept[0])  # type: ignore[attr-defined]
+        joined = Block(blocks[0].epoch, blocks[0].first_offset, sum((block.entries for block in blocks), ()))
+        bench.say(BlockAnnounced(channel="room", block=joined))  # type: ignore[attr-defined]
+        assert alice.texts("room") == ["0", "1", "2"]
+
+    def test_a_hole_that_cannot_be_filled(self) -> None:
+        """E5, S33: a gap for each reader, from its own cursor; then all goes on."""
+        bench, alice, bob = self.reader(max_log_bytes=128 * 1024)
+        kept = self.muffled(bench)
+        bob.publish("room", "first")
+        bench.say(kept[0])  # type: ignore[attr-defined]
+        for _ in range(12):
+            bob.publish("room", "x" * 30_000)
+        bench.say(kept[-1])  # type: ignore[attr-defined]
+        (gap,) = alice.gaps("room")
+        offsets = [offset for offset, _ in alice.entries("room")]
+        assert gap.count == offsets[offsets.index(3) + 1] - 4
+        last = bob.publish("room", "last")
+        bench.say(kept[-1])  # type: ignore[attr-defined]
+        assert alice.entries("room")[-1][0] == last.offset
+
+    def test_an_engine_that_lost_its_memory(self) -> None:
+        """E10, F-84: another epoch, seen by every reader as a gap of unknown size."""
+        bench, alice, bob = self.reader()
+        bob.publish("room", "old")
+        bench.advance(1.0)
+        bench.new_engine()
+        carol = bench.login("carol", "room", node=1)
+        sent = carol.publish("room", "new")
+        block = Block(sent.epoch, 1, (b"\x92\x03\xa1x",))
+        bench.hubs[0].engine_announced(BlockAnnounced(channel="room", block=block), now=bench.now)
+        bench.settle()
+        (gap,) = alice.gaps("room")
+        assert (gap.epoch, gap.count) == (sent.epoch, None)
+        assert alice.texts("room") == ["old", "new"]
+
+    def test_a_hole_read_for_a_channel_that_was_released(self) -> None:
+        """F-36: the answer comes too late."""
+        bench, alice, bob = self.reader()
+        kept = self.muffled(bench)
+        bob.publish("room", "0")
+        bob.publish("room", "1")
+        bench.held.add(0)
+        bench.say(kept[-1])  # type: ignore[attr-defined]
+        alice.lose()
+        bench.release(0)
+        bench.say(kept[-1])  # type: ignore[attr-defined]
+        assert bench.hub._channels._by_name == {}
+
+    def test_blocks_before_the_subscription_is_confirmed(self) -> None:
+        """E5: the log's end as of the subscription covers them."""
+        bench = Bench(nodes=2)
+        bob = bench.login("bob", "room", node=1)
+        alice = bench.login("alice", node=0)
+        bench.held.add(0)
+        alice.send(Join(1, "room"), RenewToken(2, "x"))
+        bench.answer(0)
+        bench.settle()
+        answer = bench.engine.execute(bench.calls[0][0].operation, now=bench.now)
+        bob.publish("room", "early")
+        bench.hubs[0].engine_answered(bench.calls[0].pop(0).call_id, answer, now=bench.now)
+        bench.settle()
+        bench.release(0)
+        bob.publish("room", "late")
+        assert alice.texts("room")[-1] == "late"
+        assert [offset for offset, _ in alice.entries("room")][-1] == 4

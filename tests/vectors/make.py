@@ -1,0 +1,540 @@
+"""Records the vectors anew: ``python tests/vectors/make.py``. What comes out is to be read before it is committed.
+
+The inputs of each conversation stand here; what the cores answer is recorded. ``tests/core/test_vectors.py`` plays the
+committed files.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from rtm_sansio import messages as wire  # noqa: E402
+from rtm_sansio.messages import (  # noqa: E402
+    BytesEntry,
+    ChannelResult,
+    Done,
+    Entries,
+    Failed,
+    Gap,
+    Going,
+    GoOn,
+    Hold,
+    Join,
+    Joined,
+    JoinedEntry,
+    Kicked,
+    Leave,
+    LeftEntry,
+    Limits,
+    Login,
+    LoginRefused,
+    Logout,
+    Progress,
+    PublishBytes,
+    PublishText,
+    Renewed,
+    RenewToken,
+    Restored,
+    Sent,
+    TextEntry,
+    Want,
+    WantedChannel,
+    Welcome,
+    encode_batch,
+)
+from vectors.replay import ClientReplay, Namer, ServerReplay, matches, to_json  # noqa: E402
+
+LIMITS = Limits(2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000)
+SESSION, OTHER_SESSION = b"\x51" * 16, b"\x52" * 16
+EPOCH, OTHER_EPOCH = b"\xe1" * 8, b"\xe2" * 8
+SENT_AT = 1_700_000_000_000
+
+
+# --- messages
+
+
+def messages() -> list[dict[str, Any]]:
+    """Every message, in both forms."""
+    ids = (b"\xa1" * 16, b"\xa2" * 16)
+    client: list[tuple[str, Any]] = [
+        ("a new login", Login("alice", "a.token", *ids, 0)),
+        ("a resume", Login("alice", "a.token", *ids, 7, SESSION, 1_700_000_060_000_000, 3)),
+        ("nothing wanted", Want(())),
+        ("wishes", Want((WantedChannel("lobby", EPOCH, 12), WantedChannel("den")))),
+        ("logout", Logout(300)),
+        ("progress", Progress(2, 70_000)),
+        ("hold", Hold("lobby")),
+        ("go on", GoOn("lobby", EPOCH, 0)),
+        ("a text", PublishText(1, "lobby", "héllo ☃")),
+        ("an empty text", PublishText(2, "lobby", "")),
+        ("bytes", PublishBytes(3, "lobby", b"\x00\xff")),
+        ("join", Join(4, "lobby")),
+        ("leave", Leave(5, "lobby")),
+        ("a new token", RenewToken(6, "another.token")),
+    ]
+    server: list[tuple[str, Any]] = [
+        ("a new session", Welcome(SESSION, 1_700_000_060_000_000, 1, False, None, LIMITS)),
+        ("a resumed session", Welcome(SESSION, 1, 2, True, 3599.5, LIMITS)),
+        ("a refusal", LoginRefused(4100, "bad token")),
+        ("a refusal for a while", LoginRefused(4200, "busy", 2.5)),
+        ("nothing restored", Restored(())),
+        ("a part of it", Restored((ChannelResult("lobby"), ChannelResult("den", 4304, "too many")), True)),
+        ("a kick", Kicked(4002, "the operator ended the session")),
+        (
+            "entries",
+            Entries(
+                "lobby",
+                EPOCH,
+                41,
+                [
+                    TextEntry("bob", "hi", SENT_AT),
+                    BytesEntry("bob", b"\x01\x02", SENT_AT),
+                    JoinedEntry("carol"),
+                    LeftEntry("carol", 2),
+                ],
+            ),
+        ),
+        ("a gap", Gap("lobby", EPOCH, 40, 17)),
+        ("a gap of unknown size", Gap("lobby", OTHER_EPOCH, 0, None)),
+        ("going", Going("lobby")),
+        ("done", Done(5)),
+        ("sent", Sent(1, EPOCH, 42, SENT_AT)),
+        ("joined", Joined(4, EPOCH, 42, 2, ("alice", "bob"))),
+        ("joined with many", Joined(4, EPOCH, 42, 9000, None)),
+        ("renewed", Renewed(6, 3600.0)),
+        ("renewed for ever", Renewed(6, None)),
+        ("failed", Failed(3, 4303, "too large")),
+        ("failed for a while", Failed(3, 4305, "too fast", 1.0)),
+    ]
+    found = [
+        {"name": name, "from": side, "hex": encode_batch([message]).hex(), "batch": to_json([message])}
+        for side, all_of_it in (("client", client), ("server", server))
+        for name, message in all_of_it
+    ]
+    several = [Progress(1, 2), PublishText(2, "lobby", "one"), PublishText(3, "lobby", "two")]
+    return [
+        {"name": "the heartbeat", "from": "client", "hex": "90", "batch": []},
+        {"name": "its answer", "from": "server", "hex": "90", "batch": []},
+        {"name": "several", "from": "client", "hex": encode_batch(several).hex(), "batch": to_json(several)},
+        *found,
+    ]
+
+
+def readings() -> list[dict[str, Any]]:
+    """Payloads that no writer of this version makes, and what a reader does with each."""
+    raw: list[tuple[str, str, bytes]] = [
+        ("an unknown field behind the others", "server", encode_batch([[16, 5, "new"]])),
+        ("an unknown field in an entry", "server", encode_batch([[5, "lobby", EPOCH, 1, [[3, "bob", "new"]]]])),
+        ("an unknown field in the limits", "server", encode_batch([[1, SESSION, 1, 1, False, None, [*_limits(), 9]]])),
+        ("fields with defaults left off", "server", encode_batch([[2, 4100, "bad token"]])),
+        ("the same for a login", "client", encode_batch([[1, "alice", "", bytes(16), bytes(16), 0]])),
+        ("an unknown message of 128", "server", encode_batch([[128], [16, 5]])),
+        ("an unknown message of 200 with anything in it", "client", encode_batch([[200, {"a": [1.5, None]}], [3, 1]])),
+        ("an unknown entry of 128", "server", encode_batch([[5, "lobby", EPOCH, 1, [[128, 1], [3, "bob"]]]])),
+        ("an int in place of a float", "server", encode_batch([[19, 6, 3600]])),
+        ("a long form of a small number", "server", bytes.fromhex("9192d0 10 d20000 0005".replace(" ", ""))),
+        ("an unknown message below 128", "server", encode_batch([[127, 1]])),
+        ("an unknown message below 128 behind a good one", "client", encode_batch([[3, 1], [99]])),
+        ("an unknown entry below 128", "server", encode_batch([[5, "lobby", EPOCH, 1, [[127, 1]]]])),
+        ("a message of the other side", "server", encode_batch([Join(1, "lobby")])),
+        ("a field too few", "server", encode_batch([[17, 1, EPOCH, 42]])),
+        ("a text in place of bytes", "server", encode_batch([[17, 1, "epoch", 42, 0]])),
+        ("bytes in place of a text", "client", encode_batch([[18, 1, b"lobby"]])),
+        ("a float in place of an int", "server", encode_batch([[16, 5.5]])),
+        ("nil in place of an int", "server", encode_batch([[16, None]])),
+        ("a text that is not UTF-8", "client", bytes.fromhex("919312 01 a2 c328".replace(" ", ""))),
+        ("a message without a tag", "client", encode_batch([[]])),
+        ("a tag that is no number", "client", encode_batch([["join", 1, "lobby"]])),
+        ("a message that is no array", "client", encode_batch([18])),
+        ("a batch that is no array", "client", encode_batch({18: 1})),  # type: ignore[arg-type]
+        ("nothing at all", "client", b""),
+        ("half a batch", "client", encode_batch([Join(1, "lobby")])[:-2]),
+        ("something behind the batch", "client", encode_batch([Join(1, "lobby")]) + b"\x00"),
+        ("a length that is not there", "client", bytes.fromhex("ddffffffff")),
+        ("very deep", "client", b"\x91" * 5000),
+    ]
+    found = []
+    for name, side, payload in raw:
+        decoder: Any = wire.client_decoder() if side == "client" else wire.server_decoder()
+        outcome: dict[str, Any]
+        try:
+            batch, skipped = decoder.decode(payload)
+            outcome = {"batch": to_json(batch), "skipped": skipped}
+        except wire.MalformedBatch:
+            outcome = {"close": 1002}
+        found.append({"name": name, "from": side, "hex": payload.hex(), **outcome})
+    return found
+
+
+def _limits() -> list[Any]:
+    return [getattr(LIMITS, name) for name in LIMITS.__struct_fields__]
+
+
+# --- conversations of a client
+
+
+class Client:
+    """Writes down a conversation while a core takes part in it."""
+
+    def __init__(self, name: str, rules: str, **config: Any) -> None:
+        self.record: dict[str, Any] = {"name": name, "rules": rules, "config": config, "steps": []}
+        self._replay = ClientReplay(config)
+        self._namer = Namer(("instance_id", "login_id"))
+        self._count = 0
+
+    def step(self, at: float, **step: Any) -> Client:
+        out = self._replay.play(at, step)
+        self.record["steps"].append({"at": at, **step, "out": self._namer.name(out)})
+        return self
+
+    def call(self, at: float, name: str, **arguments: Any) -> Client:
+        self._count += 1
+        return self.step(at, call={"name": name, "as": f"{name} {self._count}", **arguments})
+
+    def receive(self, at: float, *batch: Any) -> Client:
+        return self.step(at, receive=encode_batch(batch).hex(), batch=to_json(batch))
+
+    def login(self, *, expires_in: float | None = None) -> Client:
+        """Logged in at 0.1, with nothing wanted."""
+        self.call(0.0, "login", uid="alice", token="a.token").step(0.05, opened=True)
+        return self.receive(0.1, Welcome(SESSION, 77, 1, False, expires_in, LIMITS), Restored(()))
+
+    def joined(self) -> Client:
+        """Logged in, and a member of the lobby at 0.3, with the cursor at 10."""
+        self.login().call(0.2, "join", channel="lobby")
+        return self.receive(0.3, Joined(2, EPOCH, 10, 2, ("bob", "alice")))
+
+
+def _text(offset: int, text: str, uid: str = "bob") -> Entries:
+    return Entries("lobby", EPOCH, offset, [TextEntry(uid, text, SENT_AT)])
+
+
+def client_conversations() -> list[dict[str, Any]]:
+    """A client, spoken to by a server."""
+    found = [
+        Client("login, join, messages, logout", "S3 S34 S43 S47 S46 S7")
+        .login()
+        .call(0.2, "join", channel="lobby")
+        .receive(0.3, Joined(2, EPOCH, 10, 2, ("bob", "alice")))
+        .receive(0.4, Entries("lobby", EPOCH, 10, [JoinedEntry("alice"), TextEntry("bob", "hi", SENT_AT)]))
+        .call(0.5, "send", channel="lobby", message="hello")
+        .receive(0.6, Sent(3, EPOCH, 12, SENT_AT), _text(12, "hello", "alice"))
+        .receive(0.7, Entries("lobby", EPOCH, 13, [BytesEntry("bob", b"\x00", SENT_AT), LeftEntry("bob", 1)]))
+        .step(1.8, wait=True)
+        .call(1.9, "logout")
+        .receive(2.0, Done(4)),
+        Client("a refused request", "S9 S37")
+        .login()
+        .call(0.2, "join", channel="lobby")
+        .receive(0.3, Failed(2, 4304, "too many channels")),
+        Client("login refused for good", "S6")
+        .call(0.0, "login", uid="alice", token="bad")
+        .step(0.05, opened=True)
+        .receive(0.1, LoginRefused(4100, "bad token")),
+        Client("login refused for a while", "S6 S21")
+        .call(0.0, "login", uid="alice", token="a.token")
+        .step(0.05, failed="connection_refused")
+        .step(1.0, opened=True)
+        .receive(1.1, LoginRefused(4200, "busy", 2.0))
+        .step(3.2, opened=True)
+        .receive(3.3, Welcome(SESSION, 77, 1, False, None, LIMITS), Restored(())),
+        Client("login timeout", "S5")
+        .call(0.0, "login", uid="alice", token="a.token")
+        .step(0.05, opened=True)
+        .step(7.0, wait=True),
+        Client("heartbeats on a link that is alive", "S10")
+        .login()
+        .step(2.2, wait=True)
+        .receive(2.3)
+        .step(4.5, wait=True),
+        Client("a link that has died", "S11 S20 S21").joined().step(12.0, wait=True),
+        Client("resumed, with an unanswered message", "S12 S23 S46 S59")
+        .joined()
+        .receive(0.4, _text(11, "seen"))
+        .call(0.5, "send", channel="lobby", message="perhaps")
+        .step(0.6, lost=True)
+        .step(1.2, opened=True)
+        .receive(1.3, Welcome(SESSION, 77, 2, True, None, LIMITS), Restored((ChannelResult("lobby"),)))
+        .receive(1.4, Entries("lobby", EPOCH, 12, [TextEntry("alice", "perhaps", SENT_AT), JoinedEntry("carol")]))
+        .receive(1.5, Sent(3, EPOCH, 12, SENT_AT)),
+        Client("the session is gone", "S17 S25 S34 S42")
+        .joined()
+        .call(0.5, "send", channel="lobby", message="perhaps")
+        .step(0.6, lost=True)
+        .step(1.2, opened=True)
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS), Restored((ChannelResult("lobby"),)))
+        .receive(1.4, Gap("lobby", OTHER_EPOCH, 0, None), Entries("lobby", OTHER_EPOCH, 1, [JoinedEntry("bob")])),
+        Client("a resumed session with another id is gone", "S17")
+        .login()
+        .step(0.6, lost=True)
+        .step(1.2, opened=True)
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 2, True, None, LIMITS), Restored(())),
+        Client("a channel that cannot be rejoined", "S44")
+        .joined()
+        .step(0.6, lost=True)
+        .step(1.2, opened=True)
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS))
+        .receive(1.4, Restored((ChannelResult("lobby", 4304, "too many channels"),))),
+        Client("an answer to the statement in two parts", "S59")
+        .login()
+        .call(0.2, "join", channel="a")
+        .call(0.2, "join", channel="b")
+        .receive(0.3, Joined(2, EPOCH, 1, 1, ("alice",)), Joined(3, EPOCH, 1, 1, ("alice",)))
+        .step(0.4, lost=True)
+        .step(1.0, opened=True)
+        .receive(1.1, Welcome(SESSION, 77, 2, True, None, LIMITS), Restored((ChannelResult("a"),), True))
+        .call(1.2, "send", channel="a", message="waits")
+        .receive(1.3, Restored((ChannelResult("b"),))),
+        Client("a leave without a link is not undone", "S44 S59")
+        .joined()
+        .step(0.4, lost=True)
+        .call(0.5, "leave", channel="lobby")
+        .step(1.0, opened=True)
+        .receive(1.1, Welcome(SESSION, 77, 2, True, None, LIMITS), Restored(())),
+        Client("a gap", "S33")
+        .joined()
+        .receive(0.4, Gap("lobby", EPOCH, 20, 10), _text(21, "behind it"))
+        .receive(0.5, _text(22, "and on")),
+        Client("a hole", "S48")
+        .joined()
+        .receive(0.4, _text(12, "too early"))
+        .receive(0.5, _text(13, "passed over as well"))
+        .receive(0.6, Going("lobby"), Entries("lobby", EPOCH, 11, [TextEntry("bob", text, SENT_AT) for text in "abc"])),
+        Client("a hole right behind the answer", "S48 S50")
+        .joined()
+        .receive(0.4, _text(12, "too early"))
+        .receive(0.5, Going("lobby"), _text(13, "a hole")),
+        Client("entries seen before", "S48")
+        .joined()
+        .receive(0.4, _text(11, "once"))
+        .receive(0.5, Entries("lobby", EPOCH, 10, [TextEntry("bob", text, SENT_AT) for text in ("?", "once", "new")])),
+        Client("hold and go on", "S52", max_queued_events=2)
+        .joined()
+        .step(0.35, iterate="lobby")
+        .receive(0.4, Entries("lobby", EPOCH, 11, [TextEntry("bob", text, SENT_AT) for text in "abcd"]))
+        .receive(0.5, _text(15, "passed over"))
+        .step(0.6, take={"channel": "lobby", "events": 2, "bytes": 2})
+        .receive(0.7, _text(16, "passed over, too"))
+        .receive(0.8, Going("lobby"), Entries("lobby", EPOCH, 13, [TextEntry("bob", text, SENT_AT) for text in "cd"])),
+        Client("kicked", "S8 S41").joined().receive(0.5, Kicked(4002, "the operator ended the session")),
+        Client("banned", "S41").login().receive(0.5, Kicked(4001, "banned")),
+        Client("another login of the uid", "S30").joined().receive(0.5, Kicked(4000, "another instance")),
+        Client("another login, learnt at a resume", "S30")
+        .login()
+        .step(0.5, lost=True)
+        .step(1.1, opened=True)
+        .receive(1.2, LoginRefused(4000, "another instance of the uid logged in")),
+        Client("an unknown terminal code", "S41").login().receive(0.5, Kicked(4099, "of a later version")),
+        Client("an unknown code for passing trouble", "S41").login().step(0.5, closed=4299).step(1.1, wait=True),
+        Client("the server stops", "S12").login().step(0.5, closed=1001).step(1.1, wait=True),
+        Client("a refusal while reconnecting", "S20")
+        .login()
+        .step(0.5, lost=True)
+        .step(1.1, opened=True)
+        .receive(1.2, LoginRefused(4102, "a verdict"))
+        .step(6.0, wait=True),
+        Client("messages of a later version", "S50")
+        .joined()
+        .receive(0.4, [200, "anything"], [16, 99, "a field"], [5, "lobby", EPOCH, 11, [[150, 1], [3, "carol", 1]]])
+        .receive(0.5, _text(13, "next")),
+        Client("nonsense", "S50").login().step(0.5, receive="c1").step(1.1, wait=True),
+        Client("a welcome that makes no sense", "S15 S50")
+        .call(0.0, "login", uid="alice", token="a.token")
+        .step(0.05, opened=True)
+        .receive(0.1, Welcome(SESSION, 77, 1, False, None, Limits(20.0, *_limits()[1:]))),
+        Client("a token about to expire, and renewed", "S28")
+        .login(expires_in=40.0)
+        .step(1.9, wait=True)
+        .receive(2.0)
+        .receive(4.0)
+        .receive(6.0)
+        .receive(8.0)
+        .receive(10.0)
+        .call(11.0, "renew_token", token="another.token")
+        .receive(11.1, Renewed(2, 3600.0)),
+    ]
+    return [each.record for each in found]
+
+
+# --- conversations of a server
+
+
+class Server:
+    """Writes down a conversation while a hub takes part in it."""
+
+    def __init__(self, name: str, rules: str, **config: Any) -> None:
+        self.record: dict[str, Any] = {"name": name, "rules": rules, "config": config, "steps": []}
+        self._replay = ServerReplay(config)
+        self._namer = Namer(("session_id", "epoch"))
+
+    def step(self, at: float, **step: Any) -> Server:
+        actual = self._replay.play(at, step)
+        out = self._namer.name(actual)
+        assert matches(out, actual, self._replay.bound)
+        self.record["steps"].append({"at": at, **step, "out": out})
+        return self
+
+    def receive(self, at: float, on: str, *batch: Any) -> Server:
+        return self.step(at, on=on, receive=[_bindable(to_json(message)) for message in batch])
+
+    def login(self, at: float, on: str, uid: str, *channels: WantedChannel, **quoted: Any) -> Server:
+        login = Login(uid, "", _id(1, quoted.pop("instance", on)), _id(2, quoted.pop("login", on)), 0)
+        message = to_json(login)
+        message["Login"].update(quoted)
+        self.step(at, connect=on)
+        self.step(at, on=on, receive=[message, _bindable(to_json(Want(channels)))])
+        return self.step(at, accept=on)
+
+
+def _id(kind: int, name: str) -> bytes:
+    return bytes([kind]) * 8 + name.encode()[:8].ljust(8, b".")
+
+
+def _bindable(value: Any) -> Any:
+    """``b"epoch 1"`` stands for the first epoch that was seen."""
+    if isinstance(value, list):
+        return [_bindable(each) for each in value]
+    if isinstance(value, dict):
+        if value.keys() == {"hex"} and bytes.fromhex(value["hex"]).startswith(b"epoch "):
+            return {"bind": bytes.fromhex(value["hex"]).decode()}
+        return {key: _bindable(each) for key, each in value.items()}
+    return value
+
+
+def server_conversations() -> list[dict[str, Any]]:
+    """A server, spoken to by clients."""
+    resume = {"session_id": {"bind": "session_id 1"}, "login_epoch": 1_700_000_060_000_000, "attach": 1}
+
+    def two(name: str, rules: str, **config: Any) -> Server:
+        """Alice and Bob are members of the lobby; the log ends at 2."""
+        return (
+            Server(name, rules, **config)
+            .login(0.0, "alice", "alice")
+            .receive(0.1, "alice", Progress(1, 1), Join(1, "lobby"))
+            .login(0.2, "bob", "bob")
+            .receive(0.3, "bob", Progress(1, 1), Join(1, "lobby"))
+        )
+
+    found = [
+        two("login, join, messages, heartbeat, logout", "S34 S38 S43 S47 S10 S7")
+        .receive(0.4, "bob", Progress(1, 2), PublishText(2, "lobby", "hi"), PublishBytes(3, "lobby", b"\x00"))
+        .receive(0.5, "alice")
+        .receive(0.6, "alice", Progress(1, 2), Leave(2, "lobby"))
+        .receive(0.7, "alice", PublishText(3, "lobby", "no member any more"))
+        .receive(0.8, "alice", Logout(4))
+        .step(3.0, wait=True),
+        Server("a login that the authenticator refuses", "S6")
+        .step(0.0, connect="alice")
+        .receive(0.0, "alice", Login("alice", "bad", _id(1, "a"), _id(2, "a"), 0), Want(()))
+        .step(0.1, refuse="alice", code=4100),
+        two("a request sent again", "S46")
+        .receive(0.4, "bob", Progress(1, 2), PublishText(2, "lobby", "once"))
+        .receive(0.5, "bob", PublishText(2, "lobby", "once"))
+        .receive(0.6, "bob", Progress(1, 3), PublishText(2, "lobby", "once")),
+        two("resumed within the presence", "S23 S26 S59")
+        .receive(0.4, "alice", Progress(1, 2))
+        .step(0.5, lost="alice")
+        .receive(0.6, "bob", PublishText(2, "lobby", "missed"))
+        .login(5.0, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume)),
+        two("the old transport is still there", "S26")
+        .receive(0.4, "alice", Progress(1, 2))
+        .login(1.0, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume)),
+        two("a channel that the statement does not name is left", "S59 S44")
+        .step(0.5, lost="alice")
+        .login(1.0, "alice again", "alice", **_as("alice", resume)),
+        two("back too late", "S24 S25", silence_timeout_seconds=20.0)
+        .step(0.5, lost="alice")
+        .receive(15.0, "bob")
+        .receive(29.0, "bob")
+        .step(31.0, wait=True)
+        .login(31.5, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume)),
+        two("another login of the uid", "S30 S32")
+        .login(1.0, "laptop", "alice")
+        .login(2.0, "alice again", "alice", **_as("alice", resume)),
+        two("an attempt of the same login", "S18").login(1.0, "alice again", "alice", instance="alice", login="alice"),
+        two("a copy of the process", "S18")
+        .step(0.5, lost="alice")
+        .login(1.0, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume))
+        .receive(1.1, "alice again", Progress(2, 1))
+        .login(2.0, "a copy", "alice", **_as("alice", resume)),
+        two("kicked", "S31 S41")
+        .step(1.0, kick="alice")
+        .login(2.0, "alice again", "alice", **_as("alice", resume))
+        .login(3.0, "a new login", "alice"),
+        two("hold and go on", "S52")
+        .receive(0.4, "alice", Hold("lobby"))
+        .receive(0.5, "bob", PublishText(2, "lobby", "one"), PublishText(3, "lobby", "two"))
+        .receive(0.6, "alice", GoOn("lobby", b"epoch 1", 2))
+        .receive(0.7, "bob", PublishText(4, "lobby", "three")),
+        two("cursors that are no good", "S48")
+        .receive(0.4, "alice", GoOn("lobby", b"another!", 1))
+        .receive(0.5, "alice", GoOn("lobby", b"epoch 1", 99)),
+        two("silence", "S14").step(12.0, wait=True),
+        Server("no login in time", "S51").step(0.0, connect="alice").step(11.0, wait=True),
+        Server("a heartbeat before the login", "S50").step(0.0, connect="alice").receive(0.1, "alice"),
+        Server("a request before the login", "S50").step(0.0, connect="alice").receive(0.1, "alice", Join(1, "lobby")),
+        Server("a uid that nobody can have", "S37")
+        .step(0.0, connect="alice")
+        .receive(0.1, "alice", Login("", "", _id(1, "a"), _id(2, "a"), 0)),
+        Server("ids that no client makes", "S50")
+        .step(0.0, connect="alice")
+        .receive(0.1, "alice", Login("alice", "", b"short", _id(2, "a"), 0)),
+        Server("a second login", "S50")
+        .login(0.0, "alice", "alice")
+        .receive(0.1, "alice", Login("alice", "", _id(1, "a"), _id(2, "a"), 0)),
+        Server("a second statement", "S59 S50").login(0.0, "alice", "alice").receive(0.1, "alice", Want(())),
+        Server("requests wait for the statement", "S59")
+        .step(0.0, connect="alice")
+        .receive(0.0, "alice", Login("alice", "", _id(1, "a"), _id(2, "a"), 0))
+        .step(0.1, accept="alice")
+        .receive(0.2, "alice", Join(1, "lobby"))
+        .receive(0.3, "alice", Want(())),
+        Server("refused requests", "S37 S45", max_channels=1, max_message_bytes=100)
+        .login(0.0, "alice", "alice")
+        .receive(0.1, "alice", Join(1, ""), Join(2, "a"), Join(3, "b"), PublishText(4, "b", "no member"))
+        .receive(0.2, "alice", PublishBytes(5, "a", bytes(101))),
+        Server("messages of a later version", "S50")
+        .login(0.0, "alice", "alice")
+        .step(0.1, on="alice", receive=encode_batch([[200, "anything"], [18, 1, "lobby", "a field"]]).hex()),
+        Server("nonsense", "S50").login(0.0, "alice", "alice").step(0.1, on="alice", receive="c1"),
+    ]
+    return [each.record for each in found]
+
+
+def _as(instance: str, resume: dict[str, Any]) -> dict[str, Any]:
+    return {"instance": instance, "login": instance, **resume}
+
+
+FILES = {
+    "messages.json": messages,
+    "readings.json": readings,
+    "client.json": client_conversations,
+    "server.json": server_conversations,
+}
+
+
+def render(name: str) -> str:
+    """The text of one file: a line for each vector, or for each step of a conversation."""
+
+    def line(value: Any) -> str:
+        return json.dumps(value, ensure_ascii=False)
+
+    rendered = []
+    for each in FILES[name]():
+        steps = each.pop("steps", None)
+        text = line(each)
+        if steps is not None:
+            text = f'{text[:-1]}, "steps": [\n  ' + ",\n  ".join(map(line, steps)) + "\n ]}"
+        rendered.append(text)
+    return "[\n " + ",\n ".join(rendered) + "\n]\n"
+
+
+if __name__ == "__main__":
+    for file_name in FILES:
+        (HERE / file_name).write_text(render(file_name), encoding="utf-8")
