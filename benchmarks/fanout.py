@@ -98,7 +98,7 @@ class _Load:
         self.serial += 1
         end = f"<end {self.serial}>".encode()
         body = b"x" * 128
-        tails = {peer: b"" for peer in self.subscribers}
+        tails = dict.fromkeys(self.subscribers, b"")
         buffer = bytearray()
         sent = answered = 0
         waiting = set(self.subscribers)
@@ -148,7 +148,13 @@ def _cpu_seconds(pid: int) -> float:
 
 def _start(kind: str) -> tuple[subprocess.Popen[str], int]:
     script = _HERE / f"{kind}_server.py"
-    server = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    server = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     os.sched_setaffinity(server.pid, {0})
     assert server.stdout is not None
     return server, int(server.stdout.readline())

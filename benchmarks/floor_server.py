@@ -71,7 +71,8 @@ class _Connection(asyncio.Protocol):
         self.buffer = data[at:]
 
     def _open(self, head: bytes) -> None:
-        key = next(line.split(b":")[1].strip() for line in head.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key"))
+        lines = head.split(b"\r\n")
+        key = next(line.split(b":")[1].strip() for line in lines if line.lower().startswith(b"sec-websocket-key"))
         accept = base64.b64encode(hashlib.sha1(key + _GUID).digest())
         self.transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

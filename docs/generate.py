@@ -10,7 +10,7 @@ import ast
 import random
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -74,7 +74,7 @@ _MEANINGS = {
 }
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, tuple("---" for _ in header), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -304,7 +304,7 @@ def worked_example() -> str:
 def _summary(path: Path) -> str:
     """The first sentence of a module's docstring."""
     text = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
-    sentence = re.match(r"(.+?)(?:[.;](?:\s|$)|: (?=[a-z]))", text + " ")
+    sentence = re.match(r"(.+?)[.](?:\s|$)", text)
     return (sentence[1] if sentence else text).replace("``", "`")
 
 

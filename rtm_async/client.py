@@ -927,10 +927,6 @@ class Client:
             await asyncio.wait([task], timeout=seconds)
 
 
-def _no_error() -> None:
-    return None
-
-
 def _closed_error() -> ClientClosed:
     return ClientClosed("the client was closed; make a new one")
 

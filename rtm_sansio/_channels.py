@@ -87,6 +87,11 @@ class Channels:
             members=joined.members,
         )
 
+    def cursor(self, channel: str) -> int | None:
+        """Where the reader of a joined channel stands."""
+        reader = self._readers.get(channel)
+        return None if reader is None else reader.cursor
+
     def leave(self, channel: str) -> None:
         """It counts at once: nothing of the channel comes any more (S44)."""
         del self._readers[channel]

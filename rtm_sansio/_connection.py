@@ -89,6 +89,11 @@ class Connection:
         """The public state."""
         return self._machine.state
 
+    @property
+    def attempts(self) -> int:
+        """How many attempts the present login has made."""
+        return self._login_call.attempts
+
     def _switch(self, trigger: Trigger, code: str | None = None, message: str | None = None) -> None:
         previous, state, reason = self._machine.fire(trigger)
         self._context.outputs.append(
@@ -207,9 +212,7 @@ class Connection:
             outputs=context.outputs,
         )
         context.arm(ClientTimer.ATTEMPT, context.config.attempt_timeout_seconds)
-        context.outputs.append(
-            OpenTransport(transport_id=self._last_transport_id, endpoint=endpoint, attempt=number)
-        )
+        context.outputs.append(OpenTransport(transport_id=self._last_transport_id, endpoint=endpoint, attempt=number))
 
     def retry_now(self) -> None:
         """Probe the link, or make an attempt at once; one that is under way may hang on the old network (S16)."""
@@ -253,9 +256,7 @@ class Connection:
         self._conversation.link_gone()
         return link
 
-    def link_ended(
-        self, cause: RtmError, *, verdict: bool | None = None, retry_after: float | None = None
-    ) -> None:
+    def link_ended(self, cause: RtmError, *, verdict: bool | None = None, retry_after: float | None = None) -> None:
         """The link is over and its transport closed, whoever did it: what follows from that in each state (S6, S12,
         S20, S21)."""
         link = self._forget_link()
@@ -348,9 +349,7 @@ class Connection:
             context.complete(self._login_call.request_id, None)
         elif not same and self.state is ConnectionState.CONNECTED:  # CONNECTED never hides the loss of a session
             self.enter_reconnecting("session_gone", "the server no longer has the session")
-        self._conversation.welcomed(
-            link, self._session, is_new=not same, replaced=previous is not None and not same
-        )
+        self._conversation.welcomed(link, self._session, is_new=not same, replaced=previous is not None and not same)
         if link.late_want is not None:
             link.post(link.late_want)
             link.late_want = None
@@ -360,9 +359,7 @@ class Connection:
         config = self._context.config
         return Liveness(
             interval_seconds=limits.heartbeat_interval,
-            max_quiet_seconds=min(
-                config.max_quiet_seconds, max(limits.silence_timeout / 3, limits.heartbeat_interval)
-            ),
+            max_quiet_seconds=min(config.max_quiet_seconds, max(limits.silence_timeout / 3, limits.heartbeat_interval)),
             answer_seconds=config.heartbeat_answer_seconds,
             grace_seconds=config.interruption_grace_seconds,
             limit_seconds=config.heartbeat_limit_seconds,

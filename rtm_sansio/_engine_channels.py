@@ -250,7 +250,7 @@ class ChannelHomes:
         home = self._homes.get(operation.channel)
         part = None if home is None else home.parts.get(operation.session_id)
         if home is None or part is None:
-            if not operation.ended:  # it never was a member: there is nothing to do, and nothing to remember
+            if not (operation.listed or operation.ended):  # there is nothing to do, and nothing to remember
                 return ChannelLeft(block=None)
             home, part = self._home(operation.channel), _SessionPart()
             home.parts[operation.session_id] = part

@@ -60,13 +60,12 @@ class Channels:
 
     def leave(self, session: AttachedSession, channel: WatchedChannel) -> None:
         """The session has no part in the channel any more. What was given of it goes out before anything later."""
-        if session.channels.pop(channel.name, None) is None:
-            return
+        del session.channels[channel.name]
         link = session.link
-        if link is not None:
-            channel.live.pop(link, None)
-            if link.blocks is not None:
-                self._transports.transmit(link)
+        assert link is not None  # without one, a session has no channels
+        channel.live.pop(link, None)
+        if link.blocks is not None:
+            self._transports.transmit(link)
         if session.positions is not None:
             session.positions.pop(channel, None)
         self.let_go(channel)
@@ -155,21 +154,19 @@ class Channels:
 
     # ----------------------------------------------------------------------------------------------- readers
 
-    def place(self, session: AttachedSession, channel: WatchedChannel, epoch: bytes, cursor: int) -> None:
+    def place(
+        self, link: ServerLink, session: AttachedSession, channel: WatchedChannel, epoch: bytes, cursor: int
+    ) -> None:
         """A reader at this cursor is live, or is fed from the log until it is (S49)."""
-        link = session.link
-        if link is None or session.channels.get(channel.name) is not channel:
-            return
-        self.hold(session, channel)
+        self.hold(link, session, channel)
         if epoch == channel.epoch and channel.flushed_end <= cursor <= channel.end:
             channel.live[link] = None  # the next block begins at or before its next entry
         else:
             self._remember(link, session, channel, Position(epoch, cursor))
 
-    def hold(self, session: AttachedSession, channel: WatchedChannel) -> None:
+    def hold(self, link: ServerLink, session: AttachedSession, channel: WatchedChannel) -> None:
         """Nothing more of this log: it has no position here meanwhile (S52)."""
-        if session.link is not None:
-            channel.live.pop(session.link, None)
+        channel.live.pop(link, None)
         if session.positions is not None:
             session.positions.pop(channel, None)
 
@@ -183,7 +180,7 @@ class Channels:
         def on_watched() -> None:
             if session.link is link and session.channels.get(channel.name) is channel:
                 self._transports.give(link, encode_frame(encode_batch([Going(go_on.log)])))
-                self.place(session, channel, go_on.epoch, go_on.cursor)
+                self.place(link, session, channel, go_on.epoch, go_on.cursor)
             self.let_go(channel)
 
         self.watch(channel, on_watched)

@@ -75,6 +75,7 @@ class Memberships:
             number=number,
             lowest_unanswered=session.lowest_unanswered,
             left_entry=encode_entry(LeftEntry(session.uid, LeaveCause.LEFT)),
+            listed=name in session.channels,
             ended=False,
         )
 

@@ -188,8 +188,7 @@ class Requests:
         if answer.block is not None:
             self._channels.take_block(channel, answer.block)
         for session in waiting:
-            if not session.busy:
-                self.free(session)
+            self.free(session)
         if channel.gathered:
             self._gathering[channel] = None
         self._channels.let_go(channel)
@@ -208,7 +207,7 @@ class Requests:
             elif session.link is not None:
                 joined = Joined(join.number, answer.epoch, answer.offset, answer.member_count, answer.members)
                 self._transports.reply(session.link, joined)
-                self._channels.place(session, channel, answer.epoch, answer.offset)
+                self._channels.place(session.link, session, channel, answer.epoch, answer.offset)
             self.free(session)
 
         self._memberships.join(session, join.channel, join.number, on_answer)

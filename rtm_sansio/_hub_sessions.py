@@ -146,6 +146,7 @@ class Sessions:
             number=None,
             lowest_unanswered=0,
             left_entry=encode_entry(LeftEntry(todo.uid, todo.cause)),
+            listed=True,
             ended=True,
         )
         self._engine.call(operation)

@@ -116,5 +116,5 @@ class Statements:
             piece = tuple(results[start : start + _RESULTS_PER_MESSAGE])
             self._transports.reply(link, Restored(piece, more=start + _RESULTS_PER_MESSAGE < len(results)))
         for channel, epoch, cursor in statement.placements:
-            self._channels.place(session, channel, epoch, cursor)
+            self._channels.place(link, session, channel, epoch, cursor)
         self._requests.free(session)

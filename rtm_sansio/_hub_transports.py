@@ -179,8 +179,6 @@ class Transports:
 
     def reply(self, link: ServerLink, message: Any) -> None:
         """Put a message in front of what waits from logs (S49)."""
-        if link.phase is ServerPhase.CLOSING:
-            return
         if link.replies is None:
             link.replies = [message]
             self._dirty[link] = None

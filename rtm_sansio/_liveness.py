@@ -80,9 +80,7 @@ class Liveness:
 
     def next_deadline(self) -> float:
         """When ``check`` has something to find at the earliest."""
-        news = (
-            self.last_received + self._interval if self._probed_at is None else self._silent_at(self._probed_at)
-        )
+        news = self.last_received + self._interval if self._probed_at is None else self._silent_at(self._probed_at)
         deadline = min(self.last_sent + self._max_quiet, news)
         if self._unanswered:
             deadline = min(deadline, self._unanswered[0] + self._limit)

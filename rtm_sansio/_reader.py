@@ -38,9 +38,7 @@ class ChannelReader:
         "name",
     )
 
-    def __init__(
-        self, name: str, *, epoch: bytes, cursor: int, echo: bool, max_events: int, max_bytes: int
-    ) -> None:
+    def __init__(self, name: str, *, epoch: bytes, cursor: int, echo: bool, max_events: int, max_bytes: int) -> None:
         self.name = name
         self.echo = echo
         self.epoch = epoch
@@ -81,11 +79,11 @@ class ChannelReader:
             self.cursor = offset = offset + 1
             kind = type(entry)
             if kind is TextEntry or kind is BytesEntry:
-                if entry.uid == own_uid and not echo:  # type: ignore[union-attr]
+                if entry.uid == own_uid and not echo:
                     continue
                 event: Any = ChannelMessageReceived(
                     channel=name,
-                    uid=entry.uid,  # type: ignore[union-attr]
+                    uid=entry.uid,
                     message=entry.text if kind is TextEntry else entry.data,  # type: ignore[union-attr]
                     offset=offset,
                     sent_at=entry.sent_at / 1000,  # type: ignore[union-attr]

@@ -21,7 +21,7 @@ class Session:
         self.login_epoch = welcome.login_epoch
         self.attach = welcome.attach
         self.limits: Limits = welcome.limits
-        self.bucket = _pace(self.limits, now) if resumed_from is None else resumed_from.bucket
+        self.bucket: TokenBucket = _pace(self.limits, now) if resumed_from is None else resumed_from.bucket
 
 
 def _pace(limits: Limits, now: float) -> TokenBucket:

@@ -147,6 +147,15 @@ class ClientCore:
         upcoming = self._timers.next()
         return None if upcoming is None else upcoming[1]
 
+    @property
+    def attempts(self) -> int:
+        """How many attempts the present ``login`` has made so far, reconnects included."""
+        return self._connection.attempts
+
+    def cursor(self, channel: str) -> int | None:
+        """The offset up to which a joined channel's log has come; None if it is not joined."""
+        return self._channels.cursor(channel)
+
     # ----------------------------------------------------------------------------------------------- commands
 
     def login(self, uid: str, token: str | None, *, token_provider: bool = False, now: float) -> int:
@@ -160,9 +169,7 @@ class ClientCore:
         state = self.state
         if state is not ConnectionState.DISCONNECTED:
             then = ", then login()" if state is ConnectionState.ABORTED else ""
-            raise InvalidState(
-                f"login() in state {state.value}: one login at a time; call logout() first{then}"
-            )
+            raise InvalidState(f"login() in state {state.value}: one login at a time; call logout() first{then}")
         check_name(uid, "uid", _LONGEST_UID)
         if token is not None:
             check_token(token)

@@ -40,6 +40,7 @@ class DrivenCore(Protocol):
 
     def take_outputs(self) -> Sequence[Any]:
         """What is to be done and told, in order. A second call gives nothing."""
+        ...
 
 
 class ConnectingCore(DrivenCore, Protocol):
@@ -58,9 +59,11 @@ class AcceptingCore(DrivenCore, Protocol):
     @property
     def flush_wanted(self) -> bool:
         """Whether there is something that ``flush`` would send."""
+        ...
 
     def transport_accepted(self, *, peer: str, now: float) -> int:
         """A transport was accepted; returns the id by which everything else names it. ``peer`` is for the log."""
+        ...
 
     def flush(self, *, now: float) -> None:
         """Turn all that happened since the last flush into at most one Transmit for each transport."""

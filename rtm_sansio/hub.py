@@ -261,7 +261,7 @@ class Hub:
     def _on_hold(self, link: ServerLink, session: AttachedSession, hold: Hold) -> None:
         channel = session.channels.get(hold.log)
         if not self._flood_gate.is_flood(link, session) and channel is not None:
-            self._channels.hold(session, channel)
+            self._channels.hold(link, session, channel)
 
     def _on_go_on(self, link: ServerLink, session: AttachedSession, go_on: GoOn) -> None:
         if not self._flood_gate.is_flood(link, session):

@@ -197,7 +197,11 @@ class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
 
 class LeaveChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late
-    join is refused (E2). Without, it is refused to an older attachment than the one that joined last (E8)."""
+    join is refused (E2). Without, it is refused to an older attachment than the one that joined last (E8).
+
+    If the user's home lists the channel (``listed``), the leave is remembered even of one who was no member: a join of
+    an older attachment may still be on its way.
+    """
 
     channel: str
     uid: str
@@ -206,6 +210,7 @@ class LeaveChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     number: int | None
     lowest_unanswered: int
     left_entry: bytes
+    listed: bool
     ended: bool
 
 

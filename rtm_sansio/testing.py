@@ -301,7 +301,7 @@ class World:
         self.client_config = client_config or ClientConfig()
         self.latency_seconds = latency_seconds
         self.engine_latency_seconds = engine_latency_seconds
-        self.authenticate = authenticate or (lambda event: None)
+        self.authenticate: Callable[[Any], Any] = authenticate or _accept
         self._start = self.clock.now
         self._sequence = 0
         self._scheduled: list[tuple[float, int, Callable[[], None]]] = []
@@ -549,17 +549,19 @@ class World:
             self._judge(node, output)
 
     def _judge(self, node: VirtualNode, event: LoginRequested | RenewalRequested) -> None:
-        verdict = self.authenticate(event)
+        verdict: Any = self.authenticate(event)
         if verdict is ...:
             return
         hub = node.hub
         if isinstance(event, LoginRequested):
             if isinstance(verdict, tuple):
-                hub.refuse_login(event.transport_id, *verdict, now=self.now)
+                code, message = verdict  # pyright: ignore[reportUnknownVariableType]
+                hub.refuse_login(event.transport_id, int(code), str(message), now=self.now)  # pyright: ignore
             else:
                 hub.accept_login(event.transport_id, expires_at=verdict, now=self.now)
         elif isinstance(verdict, tuple):
-            hub.refuse_renewal(event.transport_id, *verdict, now=self.now)
+            code, message = verdict  # pyright: ignore[reportUnknownVariableType]
+            hub.refuse_renewal(event.transport_id, int(code), str(message), now=self.now)  # pyright: ignore
         else:
             hub.accept_renewal(event.transport_id, expires_at=verdict, now=self.now)
 
@@ -689,7 +691,7 @@ class World:
     def _chunks(self, network: VirtualNetwork, data: bytes) -> list[bytes]:
         if network.max_chunk_bytes is None:
             return [data]
-        chunks = []
+        chunks: list[bytes] = []
         while data:
             size = self.rng.randint(1, network.max_chunk_bytes)
             chunks.append(data[:size])
@@ -725,6 +727,10 @@ class World:
             for direction in ("up", "down"):
                 if transport.pipes[direction].unsent:
                     self._report(transport, direction, force=True)
+
+
+def _accept(event: Any) -> None:
+    """The authenticator of a world whose test has no other."""
 
 
 def _level(byte_count: int) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import pytest
 
 import rtm_async
 import rtm_sansio
 import rtm_sync
+from rtm_async.cli import app
 from rtm_sansio import Code
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +34,12 @@ def _snippets() -> list[Any]:
             line = text.count("\n", 0, match.start()) + 2
             found.append(pytest.param(document, line, match[1], id=f"{document.name}:{line}"))
     return found
+
+
+def _command_lines() -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.findall(r"^\.venv/bin/rtm (.+)$", text, re.MULTILINE)
+    return [*found, *(match for match in re.findall(r"`rtm ([a-z]+ --[^`]+)`", text) if "COMMAND" not in match)]
 
 
 def _load(path: Path) -> ModuleType:
@@ -59,6 +68,22 @@ def test_generated_parts_are_current(document: Path) -> None:
 def test_every_code_has_a_meaning() -> None:
     generate = _load(ROOT / "docs" / "generate.py")
     assert generate._MEANINGS.keys() == set(Code)
+
+
+def test_set_up_commands() -> None:
+    """The two commands that a newcomer copies stand on lines of their own, and do not change unnoticed."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert "python3 -m venv .venv && .venv/bin/pip install -q '.[server]' && .venv/bin/rtm demo" in lines
+    assert "python3 -m venv .tox-venv && .tox-venv/bin/pip install -q tox && .tox-venv/bin/tox" in lines
+
+
+@pytest.mark.parametrize("line", _command_lines())
+def test_commands_exist(line: str) -> None:
+    """Every ``rtm ...`` in the README is a command with these options."""
+    name, *arguments = shlex.split(line)
+    command = app.commands.commands[name]
+    with click.Context(command) as context:
+        command.parse_args(context, [argument for argument in arguments if argument != "&"])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -104,7 +104,7 @@ async def rest(events: Any) -> list[Any]:
 
 async def until_received(client: Client, receipt: SendReceipt) -> None:
     """Until this message of the lobby stands in the client's queue."""
-    while client._core._readers["lobby"].cursor < receipt.offset:
+    while (client._core.cursor("lobby") or 0) < receipt.offset:
         await asyncio.sleep(0)
 
 

@@ -230,7 +230,7 @@ def test_too_many_logins_for_a_slow_authenticator(run: Any, monkeypatch: pytest.
             first = asyncio.ensure_future(alice.login("alice"))
             await asked.wait()
             second = asyncio.ensure_future(bob.login("bob"))
-            while bob._core._login is None or bob._core._login.attempts < 2:
+            while bob._core.attempts < 2:
                 await asyncio.sleep(0)
             go_on.set()
             await asyncio.gather(first, second)

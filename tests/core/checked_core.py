@@ -81,7 +81,8 @@ class CheckedClientCore(ClientCore):
 
     def cancel(self, request_id: int, *, now: float) -> None:
         self.watch_command(super().cancel, now, request_id)
-        self.seen_cancelled.add(request_id)
+        if request_id in self.seen_issued - set(self.seen_ended):
+            self.seen_cancelled.add(request_id)
         if self.state is ConnectionState.DISCONNECTED and self.seen_left_at is None:
             self.seen_left_at = self.seen_clock
 

@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 from core.checked_core import CheckedClientCore
-
 from rtm_sansio._wire import ServerWire
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken, CloseTransport, OpenTransport, Transmit
@@ -111,6 +110,7 @@ class Rig:
         answer_heartbeats: bool = True,
         chunk: int | None = None,
         jitter: float | None = None,
+        core_type: Any = CheckedClientCore,
     ) -> None:
         self.now = 100.0
         self.start = self.now
@@ -119,7 +119,7 @@ class Rig:
         self.config = config or ClientConfig()
         entropy = random.Random(seed)
         self.rng = random.Random(seed + 1) if jitter is None else FixedJitter(jitter)
-        self.core = CheckedClientCore(
+        self.core = core_type(
             self.config,
             endpoints=parse_endpoints(urls),
             rng=self.rng,

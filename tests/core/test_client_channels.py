@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.fake_server import EPOCH, OTHER_EPOCH, OTHER_SESSION, Rig, limits
 
+from core.fake_server import EPOCH, OTHER_EPOCH, OTHER_SESSION, Rig, limits
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.events import ChannelLost, ChannelMessageReceived, MemberJoined, MemberLeft, MessagesLost
@@ -44,7 +44,12 @@ def test_events_of_a_channel():
     """S33, S38, S47: what follows the join's offset, and nothing before."""
     rig = connected()
     rig.join("other", offset=5)
-    entries: list[Any] = [TextEntry("bob", "old", 0), TextEntry("bob", "new", 2000), JoinedEntry("eve"), LeftEntry("eve", 1)]
+    entries: list[Any] = [
+        TextEntry("bob", "old", 0),
+        TextEntry("bob", "new", 2000),
+        JoinedEntry("eve"),
+        LeftEntry("eve", 1),
+    ]
     rig.say(Entries("other", EPOCH, 5, entries))
     assert [type(event) for event in rig.events[2:]] == [ChannelMessageReceived, MemberJoined, MemberLeft]
     assert rig.events[2] == ChannelMessageReceived(channel="other", uid="bob", message="new", offset=6, sent_at=2.0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from core.fake_server import Rig, limits
 
+from core.fake_server import Rig, limits
 from rtm_sansio.client import ClientTimer
 from rtm_sansio.messages import HEARTBEAT, Gap, Going, Progress
 from rtm_sansio.states import ConnectionState
@@ -237,7 +237,15 @@ def test_loss_between_the_welcome_and_the_first_answer():
 
 @pytest.mark.parametrize(
     "data",
-    [b"\xff\xff", b"\x82\x01\xc1", b"\x82\x03\x91\x92\x01", b"\x81\x01x", b"\x82\x02\x91\xc0", b"\x83\x00", b"\x82\xff" + b"\x7f" * 8],
+    [
+        b"\xff\xff",
+        b"\x82\x01\xc1",
+        b"\x82\x03\x91\x92\x01",
+        b"\x81\x01x",
+        b"\x82\x02\x91\xc0",
+        b"\x83\x00",
+        b"\x82\xff" + b"\x7f" * 8,
+    ],
     ids=lambda data: data.hex(),
 )
 def test_protocol_error_is_a_loud_loss(data: bytes):

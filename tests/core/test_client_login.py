@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from core.fake_server import OTHER_SESSION, SESSION, Rig, limits
 
+from core.fake_server import OTHER_SESSION, SESSION, Rig, limits
 from rtm_sansio.client import ClientCore, ClientTimer
 from rtm_sansio.codes import CODE_RANGES, Code, CodeKind
 from rtm_sansio.config import ClientConfig
@@ -515,7 +515,7 @@ def test_nothing_secret_is_shown(caplog: pytest.LogCaptureFixture):
     rig.open()
     rig.say(LoginRefused(Code.BAD_TOKEN, "no"))
     rig.call("logout")
-    shown = repr((rig.events, [end for end in rig.ends.values()], login, rig.core, rig.core.__dict__)) + caplog.text
+    shown = repr((rig.events, list(rig.ends.values()), login, rig.core, rig.core.__dict__)) + caplog.text
     shown += "".join(str(getattr(end, "error", "")) for end in rig.ends.values())
     assert "s3cret" not in shown
     assert repr(login.login_id)[2:-1] not in shown

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.fake_server import OTHER_SESSION, FixedJitter, Rig, limits
 
+from core.fake_server import OTHER_SESSION, FixedJitter, Rig, limits
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.errors import TransportFailure
@@ -251,7 +251,9 @@ def test_terminal_refusal_of_a_resume(code: int, state: str):
 # --- the session is gone
 
 
-@pytest.mark.parametrize("welcome", [{"resumed": False}, {"session_id": OTHER_SESSION}, {"session_id": OTHER_SESSION, "resumed": False}])
+@pytest.mark.parametrize(
+    "welcome", [{"resumed": False}, {"session_id": OTHER_SESSION}, {"session_id": OTHER_SESSION, "resumed": False}]
+)
 def test_session_gone_within_the_grace_time(welcome: dict[str, Any]):
     """S17, F-26: RECONNECTING at once, then CONNECTED at the answer: the app sees both events."""
     rig = connected("lobby")

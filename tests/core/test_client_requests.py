@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.fake_server import EPOCH, OTHER_SESSION, Rig, limits
 
+from core.fake_server import EPOCH, OTHER_SESSION, Rig, limits
 from rtm_sansio.codes import Code
 from rtm_sansio.errors import (
     InvalidArgument,
@@ -142,7 +142,12 @@ def test_full():
     """S35: at most 256 unanswered; an answer makes room."""
     rig = connected()
     numbers = [rig.publish() for _ in range(256)]
-    for call, arguments in (("publish", ("lobby", "x")), ("join", ("b",)), ("leave", ("lobby",)), ("renew_token", ("t",))):
+    for call, arguments in (
+        ("publish", ("lobby", "x")),
+        ("join", ("b",)),
+        ("leave", ("lobby",)),
+        ("renew_token", ("t",)),
+    ):
         with pytest.raises(RequestsFull, match="256"):
             getattr(rig.core, call)(*arguments, now=rig.now)
     rig.say(Sent(numbers[0], EPOCH, 1, 0))
@@ -404,7 +409,11 @@ def test_join_again_behind_a_cancelled_one():
     first = rig.call("join", "other")
     rig.call("cancel", first)
     second = rig.call("join", "other")
-    assert [one.number for one in rig.server.received[-5:] if isinstance(one, (Join, Leave))] == [first, first + 1, second]
+    assert [one.number for one in rig.server.received[-5:] if isinstance(one, (Join, Leave))] == [
+        first,
+        first + 1,
+        second,
+    ]
     rig.say(Joined(first, EPOCH, 5, 1, None))
     assert second not in rig.ends
     rig.say(Done(first + 1), Joined(second, EPOCH, 7, 1, None))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.fake_server import FixedJitter, Rig
 
+from core.fake_server import FixedJitter, Rig
 from rtm_sansio.client import ClientTimer
 from rtm_sansio.codes import Code
 from rtm_sansio.errors import InvalidArgument, LoginTimeout, Outcome, RequestRefused

@@ -104,7 +104,9 @@ IMPOSSIBLE: list[tuple[type[Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("cls", "settings"), IMPOSSIBLE, ids=lambda value: ",".join(value) if type(value) is dict else "")
+@pytest.mark.parametrize(
+    ("cls", "settings"), IMPOSSIBLE, ids=lambda value: ",".join(value) if type(value) is dict else ""
+)
 def test_impossible_combinations(cls: type[Any], settings: dict[str, Any]):
     """S15, F-04: settings that cannot work together are refused, with both figures and the reason."""
     with pytest.raises(ConfigError) as caught:

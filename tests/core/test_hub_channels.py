@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from core.fake_client import Bench, FakeClient
 
+from core.fake_client import Bench, FakeClient
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.messages import (
     Entries,
@@ -64,7 +64,8 @@ class TestFanOut:
         assert alice.received[-1] is bob.received[-1]
 
     @pytest.mark.parametrize(
-        ("end", "cause"), [("leave", LeaveCause.LEFT), ("logout", LeaveCause.LOGGED_OUT), ("login", LeaveCause.REPLACED)]
+        ("end", "cause"),
+        [("leave", LeaveCause.LEFT), ("logout", LeaveCause.LOGGED_OUT), ("login", LeaveCause.REPLACED)],
     )
     def test_causes(self, end: str, cause: LeaveCause) -> None:
         """S38: why a member left. The others stand where they are brought about."""

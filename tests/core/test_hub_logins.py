@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from core.fake_client import WALL, Bench
 
+from core.fake_client import WALL, Bench
 from rtm_sansio.codes import Code, CodeKind, code_kind
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.errors import ConfigError, InvalidArgument
@@ -168,15 +168,24 @@ class TestOneLoginManyAttempts:
         back = bench.open()
         back.instance, back.login_id = alice.instance, alice.login_id
         back.send(
-            Login(
-                "alice", "token", alice.instance, alice.login_id, 9, quoted, alice.welcome.login_epoch, 1
-            ),
+            Login("alice", "token", alice.instance, alice.login_id, 9, quoted, alice.welcome.login_epoch, 1),
             Want(()),
         )
         assert not back.welcome.resumed
         assert back.welcome.session_id != alice.welcome.session_id
         assert back.welcome.login_epoch == alice.welcome.login_epoch
         assert bob.gone is None
+
+    def test_a_wrong_session_id_while_the_session_is_there(self) -> None:
+        """S19: the same answer, though another login id shows that it is not this client's attempt."""
+        bench = Bench()
+        alice = bench.login("alice")
+        other = bench.open()
+        epoch = alice.welcome.login_epoch
+        other.send(Login("alice", "token", alice.instance, b"o" * 16, 3, b"r" * 16, epoch, 1), Want(()))
+        assert not other.welcome.resumed
+        assert other.welcome.login_epoch == epoch
+        assert alice.close_code == Code.TRANSPORT_REPLACED
 
     def test_a_resume_by_login_id_before_any_welcome(self) -> None:
         """S19: the login id is as good as the session id."""
@@ -373,6 +382,17 @@ class TestOneUidOneInstance:
         assert alice.close_code == 1000
         assert bob.entries("room")[-1][1] == LeftEntry("alice", LeaveCause.LOGGED_OUT)
         assert not bench.login("alice", resume=alice).welcome.resumed
+
+    def test_a_logout_whose_transport_goes_before_its_answer(self) -> None:
+        """S7: the session has ended all the same."""
+        bench = Bench(nodes=1)
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice", "room")
+        bench.held.add(0)
+        alice.send(Logout(9))
+        alice.lose()
+        bench.release()
+        assert bob.members("room")[-1] == LeftEntry("alice", LeaveCause.LOGGED_OUT)
 
 
 class TestTokens:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.fake_client import Bench, FakeClient
 
+from core.fake_client import Bench, FakeClient
 from rtm_sansio.codes import Code, CodeKind, code_kind
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.messages import (
@@ -368,9 +368,7 @@ class TestRepetition:
         alice = bench.login("alice", "room")
         alice.send(PublishText(11, "room", "x"))
         alice.send(Progress(alice.welcome.attach, 20))
-        alice.send(
-            PublishText(11, "room", "x"), PublishText(15, "room", "y"), Leave(16, "room"), Join(17, "other")
-        )
+        alice.send(PublishText(11, "room", "x"), PublishText(15, "room", "y"), Leave(16, "room"), Join(17, "other"))
         assert [alice.answers(number)[-1].code for number in (11, 15, 16, 17)] == [Code.STALE_REQUEST] * 4
         assert bob.texts("room") == ["x"]
         assert bob.members("other") == []

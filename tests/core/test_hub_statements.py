@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from core.fake_client import Bench
 
+from core.fake_client import Bench
 from rtm_sansio.codes import Code
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.messages import (

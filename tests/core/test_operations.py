@@ -9,8 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from rtm_sansio import operations
-from rtm_sansio.engine import MemoryEngine
 from rtm_sansio.config import ServerConfig
+from rtm_sansio.engine import MemoryEngine
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.operations import (
     Append,
@@ -56,7 +56,7 @@ USER_OPERATIONS = [
 CHANNEL_OPERATIONS = [
     WatchChannel(channel="room", node="n", on=True),
     JoinChannel(joined_entry=b"", replaced_entry=b"", **NUMBERED),
-    LeaveChannel(left_entry=b"", ended=False, **NUMBERED),
+    LeaveChannel(left_entry=b"", listed=True, ended=False, **NUMBERED),
     Append(channel="room", items=()),
     ReadLog(channel="room", epoch=b"", cursor=0, max_bytes=1),
 ]

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtm_sansio.errors import InvalidState, SessionEnded
-from rtm_sansio.events import ChannelMessageReceived, EventsDropped, MemberJoined
-from rtm_sansio.queues import HomeQueue, event_bytes
+from rtm_sansio.errors import ChannelUnavailable, InvalidState, SessionEnded
+from rtm_sansio.events import ChannelLost, ChannelMessageReceived, ConnectionStateChanged, EventsDropped, MemberJoined
+from rtm_sansio.queues import Ending, HomeQueue, ending_of, event_bytes
+from rtm_sansio.states import TRANSITIONS, ConnectionState
 
 
 def message(text: str | bytes) -> ChannelMessageReceived:
@@ -71,7 +72,7 @@ def test_one_iterator_at_a_time():
 
 
 def test_end():
-    """S52: what waits is still delivered, then the iteration ends, with its error if there is one; the first end counts."""
+    """S52: what waits is still delivered, then the iteration ends, with its error if it has one; once."""
     queue = HomeQueue("c", max_uniterated_events=5)
     assert not queue.check_end()
     queue.put(message("a"))
@@ -87,13 +88,13 @@ def test_end():
     assert quiet.check_end()
 
 
-@given(st.lists(st.tuples(st.sampled_from(["put", "pop", "start", "stop"]), st.integers(0, 9)), max_size=60))
-def test_against_a_model(steps: list[tuple[str, int]]):
+@given(st.lists(st.sampled_from(["put", "pop", "start", "stop"]), max_size=60))
+def test_against_a_model(steps: list[str]):
     """S52: what comes out, and what was dropped, add up to what went in, in order."""
     queue = HomeQueue("", max_uniterated_events=3)
     put = popped = 0
     inside: deque[int] = deque()
-    for step, size in steps:
+    for step in steps:
         if step == "put":
             put += 1
             queue.put(message("x" * put))
@@ -116,4 +117,35 @@ def test_against_a_model(steps: list[tuple[str, int]]):
         waiting = queue.backlog[0]
         assert queue.backlog[1] == sum(list(inside)[len(inside) - waiting :])
     assert popped + len(inside) == put
-    assert size >= 0 if steps else True
+
+
+@pytest.mark.parametrize(("previous", "switch"), [(key[0], value) for key, value in TRANSITIONS.items()], ids=str)
+def test_which_switches_end_the_iterators(previous: ConnectionState, switch: Any):
+    """S8, S52: ABORTED ends all of them with an error, a logout without one; nothing else ends any, above all no
+    interruption."""
+    state, reason = switch
+    ending = ending_of(ConnectionStateChanged(state=state, reason=reason, previous=previous, code=None))
+    if state is ConnectionState.ABORTED:
+        assert ending is not None
+        assert ending.home is None
+        error = ending.error()
+        assert isinstance(error, SessionEnded)
+        assert error.code == reason.value.lower()
+        assert ending.error() is not error, "each iterator raises its own"
+    elif reason.value == "LOGOUT":
+        assert ending == Ending(home=None)
+        assert ending.error() is None
+    else:
+        assert ending is None
+
+
+def test_a_lost_channel_ends_its_own_iterator():
+    """S44: with the server's code; other events end nothing."""
+    ending = ending_of(ChannelLost(channel="c", code="too_many_channels", message="no"))
+    assert ending is not None
+    assert ending.home == "c"
+    error = ending.error()
+    assert isinstance(error, ChannelUnavailable)
+    assert error.code == "too_many_channels"
+    assert "no" in str(error)
+    assert ending_of(message("x")) is None

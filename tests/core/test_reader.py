@@ -162,7 +162,7 @@ def test_gap_while_passing_over():
 
 
 def test_full_queue_holds_the_log():
-    """S52: at the bound of an iterated queue the rest is passed over without moving the cursor; half empty it goes on."""
+    """S52: at the bound of an iterated queue the rest is passed over without moving the cursor, until half empty."""
     one = reader(max_events=10)
     one.iterating(True, 0, 0)
     wish, outputs = take(one, texts(1, 15))

@@ -108,7 +108,11 @@ async def test_a_stranger_who_breaks_the_protocol_is_told_the_close_code(frame: 
 
 @pytest.mark.parametrize(
     ("options", "status"),
-    [({"subprotocols": None}, 400), ({"subprotocols": [Subprotocol("chat")]}, 400), ({"origin": "https://evil.example"}, 403)],
+    [
+        ({"subprotocols": None}, 400),
+        ({"subprotocols": [Subprotocol("chat")]}, 400),
+        ({"origin": "https://evil.example"}, 403),
+    ],
 )
 async def test_a_stranger_who_may_not_come_in_gets_an_http_answer(options: dict[str, Any], status: int) -> None:
     """S51"""
@@ -127,7 +131,8 @@ _LIMITS = [2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000]
 
 
 async def _foreign_server(connection: ServerConnection) -> None:
-    """A server in the stranger's words: welcomes, answers heartbeats, joins, and echoes each message as an entry of bob."""
+    """A server in the stranger's words: welcomes, answers heartbeats, joins, and echoes each message as an entry of
+    bob."""
     offset = 1
     async for payload in connection:
         assert isinstance(payload, bytes)

@@ -20,6 +20,7 @@ from rtm_sansio import (
     MemberLeft,
     MessagesLost,
     ReconnectProblem,
+    RtmError,
     TokenExpired,
     TokenWillExpire,
 )
@@ -34,9 +35,18 @@ Transcript = dict[str, dict[str, list[Brief]]]
 CLIENT_HOME = ""
 
 
+class IterationEnded:
+    """Stands behind the last event of an iterated channel: with the code of what the iterator raised, if it did."""
+
+    def __init__(self, error: RtmError | None) -> None:
+        self.code = None if error is None else error.code
+
+
 def brief_of(event: Any) -> Brief:
     """An event as it is compared and waited for; what is most telling stands first."""
     match event:
+        case IterationEnded():
+            return "end", event.code
         case ConnectionStateChanged():
             return "state", event.state.value, event.reason.value, event.code
         case ChannelMessageReceived():
@@ -144,6 +154,10 @@ class Actor(abc.ABC):
     @abc.abstractmethod
     def renew(self, token: str) -> None:
         """Renew the token, and wait for it."""
+
+    @abc.abstractmethod
+    def freeze(self, seconds: float) -> None:
+        """Have the actor's process stand still for so long: it reads nothing, and no timer fires. Ends with it."""
 
     @property
     @abc.abstractmethod

@@ -1,22 +1,23 @@
-"""``rtm_async``: one loop in a thread, for the server and all clients."""
+"""``rtm_async``: a loop in a thread for the server, and another one for all clients."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from typing import Any, get_args
 
 import rtm_async
 from rtm_sansio import ClientConfig, ClientEvent, RtmError
-from scenarios.adapter import CLIENT_HOME, Link, Pending
+from scenarios.adapter import CLIENT_HOME, IterationEnded, Link, Pending
 from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
 
 
 class AsyncioActor(RealActor):
     def __init__(self, world: AsyncioWorld, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> None:
         super().__init__(world, name, uid, link)
-        self._loop_thread = world
+        self._loop_thread = world.clients
         self._client = rtm_async.Client(url, config=config)
         self._channels: dict[str, rtm_async.Channel] = {}
         self._gates: dict[str, asyncio.Event] = {}
@@ -50,12 +51,14 @@ class AsyncioActor(RealActor):
         self._readers.append(asyncio.create_task(self._read(self._channels[channel], gate)))
 
     async def _read(self, channel: rtm_async.Channel, gate: asyncio.Event) -> None:
+        end = None
         try:
             async for event in channel.events():
                 await gate.wait()
                 self.record(channel.name, event)
-        except RtmError:
-            pass  # the session or the channel has ended
+        except RtmError as error:
+            end = error
+        self.record(channel.name, IterationEnded(end))
 
     def pause(self, channel: str) -> None:
         self._loop_thread.loop.call_soon_threadsafe(self._gates[channel].clear)
@@ -72,6 +75,12 @@ class AsyncioActor(RealActor):
     def renew(self, token: str) -> None:
         self._loop_thread.run(self._client.renew_token(token))
 
+    def freeze(self, seconds: float) -> None:
+        async def freeze() -> None:
+            time.sleep(seconds * self._world.scale)
+
+        self._loop_thread.run(freeze())
+
     @property
     def state(self) -> str:
         return self._client.state.value
@@ -86,16 +95,13 @@ class AsyncioActor(RealActor):
         self._loop_thread.run(close())
 
 
-class AsyncioWorld(RealWorld):
-    def __init__(self, *, server: dict[str, Any], scale: float) -> None:
+class LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="scenario-loop", daemon=True)
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
         self._thread.start()
-        try:
-            super().__init__(server=server, scale=scale)
-        except BaseException:
-            self._end_loop()
-            raise
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> Pending:
         """Run ``work`` on the loop."""
@@ -105,40 +111,55 @@ class AsyncioWorld(RealWorld):
         """Run ``work`` on the loop, and wait for it."""
         return self.begin(work).result()
 
+    def end(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(LIMIT_SECONDS)
+        self.loop.close()
+
+
+class AsyncioWorld(RealWorld):
+    def __init__(self, *, server: dict[str, Any], scale: float) -> None:
+        self.clients = LoopThread("scenario-clients")
+        self._serving = LoopThread("scenario-server")
+        try:
+            super().__init__(server=server, scale=scale)
+        except BaseException:
+            self._end_loops()
+            raise
+
     def make_actor(self, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> RealActor:
         async def make() -> RealActor:
             return AsyncioActor(self, name, uid, link, url, config)
 
-        actor: RealActor = self.run(make())
+        actor: RealActor = self.clients.run(make())
         return actor
 
     def start_server(self) -> None:
         self._server = rtm_async.Server(authenticate=authenticate, config=self.server_config)
-        self.run(self._server.start())
+        self._serving.run(self._server.start())
         self.port = self._server.port
 
     def stop_server(self) -> None:
-        self.run(self._server.close())
+        self._serving.run(self._server.close())
 
     def kick(self, uid: str) -> None:
         async def kick() -> None:
             await self._server.kick(uid)
 
-        self.run(kick())
+        self._serving.run(kick())
 
     def ban(self, uid: str, seconds: float) -> None:
         async def ban() -> None:
             await self._server.ban(uid, seconds * self.scale)
 
-        self.run(ban())
+        self._serving.run(ban())
 
     def close(self) -> None:
         try:
             super().close()
         finally:
-            self._end_loop()
+            self._end_loops()
 
-    def _end_loop(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(LIMIT_SECONDS)
-        self.loop.close()
+    def _end_loops(self) -> None:
+        self.clients.end()
+        self._serving.end()

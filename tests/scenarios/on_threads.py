@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, get_args
 
 import rtm_sync
 from rtm_sansio import ClientConfig, ClientEvent, RtmError
-from scenarios.adapter import CLIENT_HOME, Link, Pending
+from scenarios.adapter import CLIENT_HOME, IterationEnded, Link, Pending
 from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
 
 
@@ -46,12 +47,14 @@ class ThreadedActor(RealActor):
         reader.start()
 
     def _read(self, channel: rtm_sync.Channel, gate: threading.Event) -> None:
+        end = None
         try:
             for event in channel.events():
                 gate.wait()
                 self.record(channel.name, event)
-        except RtmError:
-            pass  # the session or the channel has ended
+        except RtmError as error:
+            end = error
+        self.record(channel.name, IterationEnded(end))
 
     def pause(self, channel: str) -> None:
         self._gates[channel].clear()
@@ -67,6 +70,10 @@ class ThreadedActor(RealActor):
 
     def renew(self, token: str) -> None:
         self._client.renew_token(token)
+
+    def freeze(self, seconds: float) -> None:
+        # No public call holds up the I/O thread, which is as it should be.
+        self._client._runtime.driver.call(lambda now: time.sleep(seconds * self._world.scale))
 
     @property
     def state(self) -> str:

@@ -1,4 +1,4 @@
-"""The trio driver of the examples: one trio loop in a thread, with a core for the server and one for each client."""
+"""The trio driver of the examples: a trio loop in a thread for the server, and another one for all clients."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import os
 import random
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,11 +43,11 @@ class TrioActor(RealActor):
 
     def __init__(self, world: TrioWorld, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> None:
         super().__init__(world, name, uid, link)
-        self._trio = world
+        self._trio = world.clients
         self._waiting: dict[int, concurrent.futures.Future[Any]] = {}
         self._core = ClientCore(config, endpoints=parse_endpoints(url), rng=random.Random(), entropy=os.urandom)
         self._reading = Reading(self._core, config=config, record=self.record, now=trio.current_time)
-        self._driver = world.run(lambda: trio_driver.Driver(self._core, world.nursery, self._on_output))
+        self._driver = self._trio.run(lambda: trio_driver.Driver(self._core, self._trio.nursery, self._on_output))
 
     def _on_output(self, output: Any) -> None:
         if isinstance(output, RequestCompleted):
@@ -106,6 +107,9 @@ class TrioActor(RealActor):
     def renew(self, token: str) -> None:
         self._begin(lambda: self._core.renew_token(token, now=trio.current_time())).result()
 
+    def freeze(self, seconds: float) -> None:
+        self._trio.run(lambda: time.sleep(seconds * self._world.scale))
+
     @property
     def state(self) -> str:
         return self._core.state.value
@@ -115,19 +119,16 @@ class TrioActor(RealActor):
             self.logout()
 
 
-class TrioWorld(RealWorld):
+class TrioThread:
+    """A trio loop in a thread of its own."""
+
     nursery: trio.Nursery
 
-    def __init__(self, *, server: dict[str, Any], scale: float) -> None:
+    def __init__(self, name: str) -> None:
         self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: trio.run(self._main), name="scenario-trio", daemon=True)
+        self._thread = threading.Thread(target=lambda: trio.run(self._main), name=name, daemon=True)
         self._thread.start()
         assert self._started.wait(LIMIT_SECONDS)
-        try:
-            super().__init__(server=server, scale=scale)
-        except BaseException:
-            self._end()
-            raise
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -139,15 +140,31 @@ class TrioWorld(RealWorld):
         """Run ``action`` in trio's thread."""
         return trio.from_thread.run_sync(action, trio_token=self._token)
 
+    def start(self, work: Callable[..., Any]) -> Any:
+        """Start a task, and wait until it says that it has started, and with what."""
+        return trio.from_thread.run(self.nursery.start, work, trio_token=self._token)
+
+    def end(self) -> None:
+        self.run(self.nursery.cancel_scope.cancel)
+        self._thread.join(LIMIT_SECONDS)
+
+
+class TrioWorld(RealWorld):
+    def __init__(self, *, server: dict[str, Any], scale: float) -> None:
+        self.clients = TrioThread("scenario-clients")
+        self._serving = TrioThread("scenario-server")
+        try:
+            super().__init__(server=server, scale=scale)
+        except BaseException:
+            self._end_loops()
+            raise
+
     def make_actor(self, name: str, uid: str, link: Link, url: str, config: ClientConfig) -> RealActor:
         return TrioActor(self, name, uid, link, url, config)
 
     def start_server(self) -> None:
-        async def start() -> None:
-            self._hub = Hub(self.server_config, entropy=os.urandom, rng=random.Random())
-            self._serving = await self.nursery.start(self._serve)
-
-        trio.from_thread.run(start, trio_token=self._token)
+        self._hub = Hub(self.server_config, entropy=os.urandom, rng=random.Random())
+        self._scope: trio.CancelScope = self._serving.start(self._serve)
 
     async def _serve(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -174,11 +191,11 @@ class TrioWorld(RealWorld):
             command(self._hub, trio.current_time())
             self._server.pump()
 
-        self.run(do)
+        self._serving.run(do)
 
     def stop_server(self) -> None:
         self._on_hub(lambda hub, now: hub.close(now=now))
-        self.run(self._serving.cancel)
+        self._serving.run(self._scope.cancel)
 
     def kick(self, uid: str) -> None:
         self._on_hub(lambda hub, now: hub.kick(uid, now=now))
@@ -190,8 +207,8 @@ class TrioWorld(RealWorld):
         try:
             super().close()
         finally:
-            self._end()
+            self._end_loops()
 
-    def _end(self) -> None:
-        self.run(self.nursery.cancel_scope.cancel)
-        self._thread.join(LIMIT_SECONDS)
+    def _end_loops(self) -> None:
+        self.clients.end()
+        self._serving.end()

@@ -17,6 +17,7 @@ from rtm_sansio import (
     NotLoggedIn,
     Outcome,
     RequestAbandoned,
+    RequestRefused,
 )
 from rtm_sansio.messages import LOGIN_BYTES, SUBPROTOCOL_MSGPACK, Login, encode_batch
 from scenarios.adapter import World
@@ -182,6 +183,19 @@ def s11_silent_loss(world: World) -> None:
     assert alice.messages("lobby") == ["one", "two", "three"]
     alice.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED)
     assert bob.messages("lobby") == ["the answer is the last byte"]
+
+
+@scenario()
+def s11_standstill(world: World) -> None:
+    """S11: a process that stood still for longer than 4 s is not interrupted, if its next heartbeat is answered."""
+    alice = world.actor("alice")
+    alice.login()
+    alice.join("lobby")
+    alice.send("lobby", "before")  # so that the server does not miss it while it stands still
+    alice.freeze(6.0)
+    alice.send("lobby", "behind")
+    alice.check_changes(*LOGGED_IN)
+    assert alice.link.connections == 1
 
 
 @scenario()
@@ -362,6 +376,62 @@ def s31_newer_returns_first(world: World) -> None:
     newest.login()
     newer.wait_state("ABORTED")
     newest.check_changes(*LOGGED_IN)
+
+
+@scenario()
+def s28_renewal(world: World) -> None:
+    """S28: a renewal never drops the connection, whether the new token is accepted or not."""
+    alice = world.actor("alice")
+    alice.login()
+    alice.join("lobby")
+    alice.renew("another good one")
+    with pytest.raises(RequestRefused) as refusal:
+        alice.renew("bad")
+    assert refusal.value.code == "bad_token"
+    assert refusal.value.outcome is Outcome.REFUSED
+    alice.send("lobby", "still here")
+    alice.check_changes(*LOGGED_IN)
+    assert alice.link.connections == 1
+
+
+@scenario()
+def s41_ban(world: World) -> None:
+    """S41: a ban ends the session, and its user cannot come back for as long as it lasts."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (bob, alice):
+        actor.login()
+        actor.join("lobby")
+    bob.wait("lobby", "joined", "alice")
+    world.ban("alice", 3600.0)
+    alice.wait("lobby", "end", "banned")  # the iterator raises SessionEnded
+    bob.wait("lobby", "left", "alice", "BANNED")
+    alice.check_changes(*LOGGED_IN, ("ABORTED", "BANNED_BY_SERVER"))
+    alice.logout()
+    with pytest.raises(LoginFailed) as refusal:
+        alice.login()
+    assert refusal.value.code == "banned"
+
+
+@scenario()
+def s44_leave_without_a_link(world: World) -> None:
+    """S44: a leave while there is no connection counts at once, and is never undone by the reconnect."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (bob, alice):
+        actor.login()
+        actor.join("lobby")
+        actor.join("side")
+    bob.wait("side", "joined", "alice")
+    alice.link.cut()
+    alice.wait_state("RECONNECTING")
+    alice.leave("lobby")
+    bob.send("lobby", "not for her")
+    alice.link.restore()
+    bob.wait("lobby", "left", "alice", "LEFT")
+    bob.send("side", "for her")
+    alice.wait("side", "message", "bob", "for her")
+    assert alice.messages("lobby") == []
+    alice.join("lobby")
+    bob.wait("lobby", "joined", "alice", count=2)
 
 
 @scenario(max_log_bytes=64 * 1024, max_frame_bytes=64 * 1024, max_request_bytes=32 * 1024, max_message_bytes=16 * 1024)

@@ -7,22 +7,20 @@ from typing import Any
 
 from rtm_sansio import (
     ClientConfig,
-    ConnectionState,
-    ConnectionStateChanged,
     EventsDropped,
     HomeQueue,
     LoginRequested,
     RenewalRequested,
+    RtmError,
     ServerConfig,
     TransportFailure,
     event_bytes,
     home_of,
 )
 from rtm_sansio import testing as rtm_testing
-from scenarios.adapter import CLIENT_HOME, Actor, Link, Pending, World, judge_token
+from rtm_sansio.queues import ending_of
+from scenarios.adapter import CLIENT_HOME, Actor, IterationEnded, Link, Pending, World, judge_token
 from scenarios.proxy import Direction
-
-_WITHOUT_CHANNELS = (ConnectionState.DISCONNECTED, ConnectionState.ABORTED)
 
 
 class Reading:
@@ -48,12 +46,13 @@ class Reading:
         home = home_of(event)
         if home == CLIENT_HOME:
             self._record(home, event)
-            if isinstance(event, ConnectionStateChanged) and event.state in _WITHOUT_CHANNELS:
-                for channel in list(self._queues):
-                    self.end(channel)
-            return
-        self._queue(home).put(event)
-        self._take(home)
+        else:
+            self._queue(home).put(event)
+            self._take(home)
+        ending = ending_of(event)
+        if ending is not None:
+            for channel in list(self._queues) if ending.home is None else [ending.home]:
+                self.end(channel, ending.error())
 
     def iterate(self, home: str) -> None:
         """Somebody iterates from now on."""
@@ -72,9 +71,13 @@ class Reading:
         self._active.add(home)
         self._take(home)
 
-    def end(self, home: str) -> None:
-        """The channel was left, or the session has ended."""
-        self._queues.pop(home, None)
+    def end(self, home: str, error: RtmError | None = None) -> None:
+        """The channel was left or lost, or the session has ended."""
+        queue = self._queues.pop(home, None)
+        if queue is not None and queue.iterated:
+            while (event := queue.pop()) is not None:
+                self._record(home, event)
+            self._record(home, IterationEnded(error))
         self._active.discard(home)
 
     def _queue(self, home: str) -> HomeQueue:
@@ -183,6 +186,16 @@ class VirtualActor(Actor):
 
     def renew(self, token: str) -> None:
         self._client.call(lambda: self._core.renew_token(token, now=self._world.now), wait=True)
+
+    def freeze(self, seconds: float) -> None:
+        transports = list(self._client.transports.values())
+        for transport in transports:
+            transport.reading["down"] = False
+        self._world.clients.remove(self._client)
+        self._world.run(seconds)
+        for transport in transports:
+            transport.reading["down"] = True
+        self._world.clients.append(self._client)
 
     @property
     def state(self) -> str:

@@ -433,6 +433,12 @@ def server_conversations() -> list[dict[str, Any]]:
         .step(0.0, connect="alice")
         .receive(0.0, "alice", Login("alice", "bad", _id(1, "a"), _id(2, "a"), 0), Want(()))
         .step(0.1, refuse="alice", code=4100),
+        Server("tokens renewed", "S28")
+        .login(0.0, "alice", "alice")
+        .receive(0.1, "alice", RenewToken(1, "another.token"), Join(2, "lobby"))
+        .step(0.2, accept="alice", renewal=True, expires_in=3600.0)
+        .receive(0.3, "alice", RenewToken(3, "bad"))
+        .step(0.4, refuse="alice", renewal=True, code=4100),
         two("a request sent again", "S46")
         .receive(0.4, "bob", Progress(1, 2), PublishText(2, "lobby", "once"))
         .receive(0.5, "bob", PublishText(2, "lobby", "once"))

@@ -369,10 +369,12 @@ class ServerReplay(_Replay):
     def _do_accept(self, step: Step) -> None:
         expires_in = step.get("expires_in")
         expires_at = None if expires_in is None else WALL_CLOCK + (self._now - _START) + expires_in
-        self.core.accept_login(self._ids[step["accept"]], expires_at=expires_at, now=self._now)
+        accept = self.core.accept_renewal if step.get("renewal") else self.core.accept_login
+        accept(self._ids[step["accept"]], expires_at=expires_at, now=self._now)
 
     def _do_refuse(self, step: Step) -> None:
-        self.core.refuse_login(self._ids[step["refuse"]], step["code"], "refused", now=self._now)
+        refuse = self.core.refuse_renewal if step.get("renewal") else self.core.refuse_login
+        refuse(self._ids[step["refuse"]], step["code"], "refused", now=self._now)
 
     def _do_kick(self, step: Step) -> None:
         self.core.kick(step["kick"], now=self._now)

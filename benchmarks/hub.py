@@ -1,0 +1,194 @@
+"""The hub in memory, without sockets: publish, deliveries, heartbeats, logins, and what an idle session costs.
+
+Run it with ``python benchmarks/hub.py`` from the project's root. The client's bytes are made beforehand, so a figure is the
+hub's CPU time alone: from the bytes of a request to the bytes that are ready for every subscriber. Medians of several
+rounds; one run is comparable only with another one on the same machine at the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rtm_sansio._frames import encode_masked_frame
+from rtm_sansio.config import ServerConfig
+from rtm_sansio.effects import Transmit
+from rtm_sansio.events import LoginRequested
+from rtm_sansio.hub import Hub
+from rtm_sansio.messages import HEARTBEAT, Join, Login, PublishBytes, Want, encode_batch
+
+MESSAGE = os.urandom(128)
+REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: rtm.v1.msgpack\r\n\r\n"
+)
+UNBOUNDED = ServerConfig(requests_per_second=10**9, request_burst=10**9)
+
+
+class Server:
+    """A hub whose outputs are thrown away, and a clock that moves only when told."""
+
+    def __init__(self, config: ServerConfig = UNBOUNDED) -> None:
+        self.now = 1000.0
+        self.hub = Hub(config, entropy=os.urandom, rng=random.Random(1))
+        self.hub.set_wall_clock(1_700_000_000.0, now=self.now)
+
+    def settle(self) -> int:
+        """Flush and drain; returns the bytes transmitted."""
+        hub, byte_count = self.hub, 0
+        while True:
+            for output in hub.take_outputs():
+                if type(output) is Transmit:
+                    byte_count += len(output.data)
+                elif type(output) is LoginRequested:
+                    hub.accept_login(output.transport_id, now=self.now)
+            if not hub.flush_wanted:
+                return byte_count
+            hub.flush(now=self.now)
+
+    def receive(self, transport_id: int, *messages: Any) -> None:
+        """One batch from a client."""
+        self.hub.receive_data(transport_id, frame_of(*messages), now=self.now)
+
+    def connect(self, uid: str, *channels: str) -> int:
+        """A client that is logged in and has joined ``channels``."""
+        transport_id = self.hub.transport_accepted(now=self.now)
+        self.hub.receive_data(transport_id, REQUEST, now=self.now)
+        self.receive(transport_id, Login(uid, "", os.urandom(16), os.urandom(16), 0), Want(()))
+        self.settle()
+        for number, channel in enumerate(channels):
+            self.receive(transport_id, Join(number, channel))
+        self.settle()
+        return transport_id
+
+
+def frame_of(*messages: Any) -> bytes:
+    """A client's frame with one batch."""
+    return encode_masked_frame(encode_batch(messages), 0x9E3779B9)
+
+
+def measure(job: Callable[[], None], rounds: int) -> float:
+    """The median CPU seconds of a job."""
+    job()
+    times: list[float] = []
+    gc.collect()
+    gc.disable()
+    for _ in range(rounds):
+        start = time.process_time()
+        job()
+        times.append(time.process_time() - start)
+    gc.enable()
+    return statistics.median(times)
+
+
+def publish(subscribers: int, per_pass: int, publishers: int, rounds: int) -> None:
+    """Fan-out: ``per_pass`` messages a loop pass from all publishers together."""
+    server = Server()
+    senders = [server.connect(f"sender{index}", "room") for index in range(publishers)]
+    for index in range(subscribers - publishers):
+        server.connect(f"reader{index}", "room")
+    number = 10
+    passes = max(1, 4000 // per_pass // (1 + subscribers // 200))
+
+    def job() -> None:
+        nonlocal number
+        server.now += 0.001
+        for _ in range(passes):
+            for frame, sender in frames.pop():
+                server.hub.receive_data(sender, frame, now=server.now)
+            server.settle()
+
+    frames: list[list[tuple[bytes, int]]] = []
+    for _ in range(passes * (rounds + 1)):
+        batch = []
+        for index in range(per_pass):
+            number += 1
+            batch.append((frame_of(PublishBytes(number, "room", MESSAGE)), senders[index % publishers]))
+        frames.append(batch)
+    seconds = measure(job, rounds) / passes / per_pass
+    print(
+        f"publish to {subscribers:5} subscribers, {per_pass:2} a pass, {publishers:2} publishers: "
+        f"{seconds * 1e6:7.2f} µs per publish, {seconds * 1e6 / subscribers:7.4f} µs per delivery"
+    )
+
+
+def heartbeats(sessions: int, rounds: int) -> None:
+    """One heartbeat of every session and its answer, 100 of them a pass."""
+    server = Server()
+    ids = [server.connect(f"user{index}") for index in range(sessions)]
+    frame = encode_masked_frame(HEARTBEAT, 0x9E3779B9)
+
+    def job() -> None:
+        server.now += 2.0
+        for start in range(0, sessions, 100):
+            for transport_id in ids[start : start + 100]:
+                server.hub.receive_data(transport_id, frame, now=server.now)
+            server.settle()
+        server.hub.handle_timeout(now=server.now)
+
+    seconds = measure(job, rounds)
+    print(
+        f"heartbeat exchange: {seconds / sessions * 1e6:.2f} µs; {sessions} sessions every 2 s: "
+        f"{seconds / 2.0 * 100:.1f} % of a core"
+    )
+    start = time.process_time()
+    for _ in range(100_000):
+        server.hub.handle_timeout(now=server.now)
+    print(f"a tick with nothing due, {sessions} sessions: {(time.process_time() - start) / 100_000 * 1e6:.2f} µs")
+
+
+def logins(count: int) -> None:
+    """Opening handshake, login and statement."""
+    server = Server()
+    start = time.process_time()
+    for index in range(count):
+        server.connect(f"user{index}")
+    print(f"login with its handshake: {(time.process_time() - start) / count * 1e6:.0f} µs (the client's bytes included)")
+
+
+def memory(sessions: int) -> None:
+    """Bytes of an idle session that is a member of one channel, engine included."""
+    server = Server()
+    server.connect("first", "room0")
+    gc.collect()
+    tracemalloc.start()
+    for index in range(sessions):
+        server.connect(f"user{index}", f"room{index % 100}")
+    server.now += 301.0  # the entries of the joins have left the history
+    for index in range(sessions + 1):
+        server.hub.receive_data(index + 1, encode_masked_frame(HEARTBEAT, 1), now=server.now)
+    server.hub.handle_timeout(now=server.now)
+    server.settle()
+    gc.collect()
+    current, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"an idle session in one channel: {current / sessions / 1024:.2f} KiB ({sessions} sessions, engine included)")
+
+
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sessions", type=int, default=10_000)
+    arguments = parser.parse_args()
+    for subscribers, per_pass, publishers in ((10, 64, 1), (100, 64, 1), (1000, 64, 1), (100, 64, 64), (100, 1, 1)):
+        publish(subscribers, per_pass, publishers, arguments.rounds)
+    heartbeats(arguments.sessions, arguments.rounds)
+    logins(1000)
+    memory(arguments.sessions)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,555 @@
+"""The engine's operations, each directly (E1-E3, E6, E8, E9; S18, S24, S31, S33, S46, S47, S55, S58)."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from rtm_sansio._engine_shared import IdleList
+from rtm_sansio.codes import Code
+from rtm_sansio.config import ServerConfig
+from rtm_sansio.engine import MemoryEngine
+from rtm_sansio.events import LeaveCause
+from rtm_sansio.operations import (
+    Append,
+    AppendItem,
+    Attached,
+    AttachSession,
+    BlockAnnounced,
+    ChannelJoined,
+    ChannelLeft,
+    ConfirmAttach,
+    DetachSession,
+    EndSession,
+    JoinChannel,
+    LeaveChannel,
+    LeaveToDo,
+    ListChannel,
+    Order,
+    OrdersWaiting,
+    OrderToDo,
+    PostOrder,
+    ReadLog,
+    ReadOrders,
+    Refusal,
+    StrikeToDos,
+    TakeToDos,
+    ToDosWaiting,
+    WatchChannel,
+)
+
+WALL = 1_700_000_000.0
+
+
+class Bench:
+    """An engine and its clock."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.now = 0.0
+        self.engine = MemoryEngine(ServerConfig(**settings), entropy=random.Random(0).randbytes)
+        self.engine.set_wall_clock(WALL, now=self.now)
+        self.count = 0
+
+    def __call__(self, operation: Any) -> Any:
+        return self.engine.execute(operation, now=self.now)
+
+    def tick(self, seconds: float = 0.0) -> None:
+        self.now += seconds
+        self.engine.handle_timeout(now=self.now)
+        deadline = self.engine.next_deadline()
+        assert deadline is None or deadline > self.now
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while (deadline := self.engine.next_deadline()) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.tick()
+        self.now = end
+
+    def attach(self, uid: str = "alice", **quoted: Any) -> Any:
+        self.count += 1
+        fields: dict[str, Any] = {
+            "node": "n1",
+            "instance_id": b"i",
+            "login_id": b"l%d" % self.count,
+            "attempt": 0,
+            "new_session_id": b"s%d" % self.count,
+            "quoted_session_id": None,
+            "quoted_epoch": None,
+            "quoted_attach": None,
+        }
+        return self(AttachSession(uid=uid, **{**fields, **quoted}))
+
+    def join(self, session: bytes, uid: str = "alice", number: int | None = None, **fields: Any) -> Any:
+        values: dict[str, Any] = {"channel": "room", "attach": 1, "lowest_unanswered": 0, **fields}
+        return self(
+            JoinChannel(uid=uid, session_id=session, number=number, joined_entry=b"+", replaced_entry=b"-", **values)
+        )
+
+    def leave(self, session: bytes, uid: str = "alice", number: int | None = None, **fields: Any) -> Any:
+        values: dict[str, Any] = {"channel": "room", "attach": 1, "lowest_unanswered": 0, "ended": False}
+        values |= {"listed": True, **fields}
+        return self(LeaveChannel(uid=uid, session_id=session, number=number, left_entry=b"-", **values))
+
+    def append(
+        self, *numbers: int, session: bytes = b"s", lowest: int = 0, size: int = 1, channel: str = "room"
+    ) -> Any:
+        items = tuple(AppendItem("alice", session, number, lowest, b"x" * size) for number in numbers)
+        return self(Append(channel=channel, items=items))
+
+    def read(self, cursor: int = 0, channel: str = "room") -> Any:
+        epoch = self(WatchChannel(channel=channel, node="reader", on=True)).epoch
+        return self(ReadLog(channel=channel, epoch=epoch, cursor=cursor, max_bytes=1 << 30))
+
+
+class TestUsers:
+    """The user home."""
+
+    def test_expiry_is_decided_in_the_step_that_asks(self) -> None:
+        """S24, E2, E6: a duration counts from the step that brings it; no tick is needed."""
+        bench = Bench()
+        first = bench.attach()
+        bench(ListChannel(uid="alice", session_id=first.session_id, attach=1, channel="room", listed=True))
+        bench.now = 10.0
+        detach = DetachSession(uid="alice", session_id=first.session_id, attach=1, silent_seconds=10.0)
+        bench(detach)
+        bench(detach)  # again: void
+        assert bench.engine.next_deadline() == 30.0
+        bench.now = 29.999
+        quoted = {"quoted_session_id": first.session_id, "quoted_epoch": first.login_epoch, "quoted_attach": 1}
+        second = bench.attach(**quoted)
+        assert (second.resumed, second.attach, second.channels) == (True, 2, ("room",))
+        bench.tick(100.0)
+        assert bench.attach(**quoted).resumed
+        bench(DetachSession(uid="alice", session_id=first.session_id, attach=3, silent_seconds=0.0))
+        bench.now += 30.0
+        third = bench.attach(**quoted)
+        assert not third.resumed
+        assert [(todo.channel, todo.session_id, todo.cause) for todo in third.todos] == [
+            ("room", first.session_id, LeaveCause.TIMED_OUT)
+        ]
+
+    def test_void_operations(self) -> None:
+        """E8: of an older attachment, another session, or nobody."""
+        bench = Bench()
+        session = bench.attach().session_id
+        bench.attach(quoted_session_id=session, quoted_epoch=0)
+        for uid, session_id, attach in (("alice", b"other", 1), ("nobody", session, 1), ("alice", session, 9)):
+            bench(DetachSession(uid=uid, session_id=session_id, attach=attach, silent_seconds=0.0))
+            bench(ConfirmAttach(uid=uid, session_id=session_id, attach=attach))
+        assert bench.engine.next_deadline() is None
+        assert bench(ListChannel(uid="alice", session_id=b"other", attach=1, channel="r", listed=True)) == Refusal(
+            Code.SESSION_ENDED, "the session has ended"
+        )
+        for attach, code in ((1, None), (2, Code.TRANSPORT_REPLACED)):
+            for listed in (True, False):
+                answer = bench(ListChannel(uid="alice", session_id=session, attach=attach, channel="r", listed=listed))
+                assert (answer.code if answer else None) == code
+        bench(StrikeToDos(uid="nobody", todo_ids=(1,)))
+        bench(StrikeToDos(uid="alice", todo_ids=(1,)))
+
+    def test_what_follows_is_kept_until_it_is_struck(self) -> None:
+        """E2: announced after 2 s, and every 2 s; handed out to the first that asks."""
+        bench = Bench()
+        first = bench.attach()
+        for channel in ("a", "b"):
+            bench(ListChannel(uid="alice", session_id=first.session_id, attach=1, channel=channel, listed=True))
+        second = bench.attach(instance_id=b"j", node="n2")
+        assert [type(todo) for todo in second.todos] == [LeaveToDo, LeaveToDo, OrderToDo]
+        assert second.todos[2].code == Code.REMOTE_LOGIN
+        assert (second.todos[2].node, second.todos[2].attach) == ("n1", 1)
+        bench.run(1.999)
+        assert bench.engine.take_announcements() == []
+        bench.run(0.001)
+        assert bench.engine.take_announcements() == [("n1", ToDosWaiting()), ("n2", ToDosWaiting())]
+        assert bench(TakeToDos(node="n1")) == second.todos
+        assert bench(TakeToDos(node="n2")) == ()
+        bench.run(2.0)
+        assert len(bench.engine.take_announcements()) == 2
+        ids = [todo.todo_id for todo in second.todos]
+        bench(StrikeToDos(uid="alice", todo_ids=tuple(ids[:2])))
+        bench(StrikeToDos(uid="alice", todo_ids=(ids[0],)))
+        bench.run(2.0)
+        assert bench(TakeToDos(node="n2")) == second.todos[2:]
+        bench(StrikeToDos(uid="alice", todo_ids=(ids[2],)))
+        bench.engine.take_announcements()
+        bench.run(100.0)
+        assert bench.engine.take_announcements() == []
+        assert bench.engine.next_deadline() is None
+
+    def test_ticks_never_spin(self) -> None:
+        """Promise 5: however often it is ticked while something is overdue."""
+        bench = Bench()
+        session = bench.attach().session_id
+        bench(ListChannel(uid="alice", session_id=session, attach=1, channel="a", listed=True))
+        bench(DetachSession(uid="alice", session_id=session, attach=1, silent_seconds=0.0))
+        bench.tick(30.0)
+        for _ in range(20):
+            bench.tick(0.01)
+        assert bench.engine.take_announcements() == [("n1", ToDosWaiting())]
+
+    def test_end_names_a_session_or_none(self) -> None:
+        """S31: another session is not ended, but the epoch may be spoiled."""
+        bench = Bench()
+        end: dict[str, Any] = {"cause": LeaveCause.KICKED, "code": 4002, "message": "", "ban_seconds": None}
+        assert not bench(EndSession(uid="alice", session_id=None, spoil_epoch=True, **end)).ended
+        first = bench.attach()
+        assert not bench(EndSession(uid="alice", session_id=b"other", spoil_epoch=False, **end)).ended
+        assert bench(EndSession(uid="alice", session_id=first.session_id, spoil_epoch=False, **end)).ended
+        assert bench.attach(quoted_epoch=first.login_epoch).login_epoch == first.login_epoch
+        assert bench(EndSession(uid="alice", session_id=None, spoil_epoch=True, **end)).ended
+        assert bench.attach(quoted_epoch=first.login_epoch).code == 4002
+
+    def test_epochs_are_kept_for_seven_days(self) -> None:
+        """S31: after the last contact; whoever quotes an older one then is unknown."""
+        bench = Bench()
+        old = bench.attach()
+        new = bench.attach()
+        end: dict[str, Any] = {"cause": LeaveCause.LOGGED_OUT, "code": 1, "message": "", "ban_seconds": None}
+        bench(EndSession(uid="alice", session_id=new.session_id, spoil_epoch=False, **end))
+        bench(StrikeToDos(uid="alice", todo_ids=tuple(bench.engine._users._homes["alice"].todos or ())))
+        bench.tick(604_799.0)
+        assert bench.attach(quoted_epoch=old.login_epoch).code == Code.REMOTE_LOGIN
+        bench.tick(604_799.0)
+        assert "alice" in bench.engine._users._homes
+        bench.tick(2.0)
+        assert "alice" not in bench.engine._users._homes
+
+    def test_idle_users_are_bounded(self) -> None:
+        """S31, S50: the longest idle go first; a ban and what is still due are not forgotten."""
+        bench = Bench(max_idle_users=5)
+        end: dict[str, Any] = {"cause": LeaveCause.BANNED, "code": 4001, "message": "", "spoil_epoch": True}
+        bench(EndSession(uid="banned", session_id=None, ban_seconds=1e6, **end))
+        for number in range(20):
+            session = bench.attach(f"user{number}").session_id
+            bench(DetachSession(uid=f"user{number}", session_id=session, attach=1, silent_seconds=30.0))
+        for _ in range(5):
+            bench.tick(1.0)
+        assert len(bench.engine._users._homes) <= 6
+        assert bench.attach("banned").code == Code.BANNED
+        bench.tick(2e6)
+        bench.tick(2e6)
+        assert "banned" not in bench.engine._users._homes
+
+    def test_a_user_forgotten_before_its_old_deadline(self) -> None:
+        """Stale places in the heaps do nothing."""
+        bench = Bench(max_idle_users=1)
+        for uid in ("alice", "bob", "carol"):
+            session = bench.attach(uid, instance_id=b"1").session_id
+            bench(ListChannel(uid=uid, session_id=session, attach=1, channel="a", listed=True))
+            second = bench.attach(uid, instance_id=b"2")
+            bench(StrikeToDos(uid=uid, todo_ids=tuple(todo.todo_id for todo in second.todos)))
+            bench(DetachSession(uid=uid, session_id=second.session_id, attach=1, silent_seconds=29.5))
+            end: dict[str, Any] = {"cause": LeaveCause.LOGGED_OUT, "code": 1, "message": "", "ban_seconds": None}
+            bench(EndSession(uid=uid, session_id=None, spoil_epoch=False, **end))
+        bench.tick(0.3)
+        assert len(bench.engine._users._homes) == 1
+        bench.run(10.0)
+        assert bench.engine.next_deadline() is None
+
+    def test_the_wall_clock_is_for_epochs_only(self) -> None:
+        """S31: the first reading is the start of memory, 60 s ahead."""
+        bench = Bench()
+        first = bench.attach().login_epoch
+        assert first == int((WALL + 60.0) * 1_000_000)
+        bench.now = 100.0
+        assert bench.attach().login_epoch == int((WALL + 100.0) * 1_000_000)
+        bench.engine.set_wall_clock(0.0, now=50.0)
+        assert bench.attach().login_epoch == int((WALL + 100.0) * 1_000_000) + 1
+
+
+class TestMembers:
+    """The channel home: members and outcomes."""
+
+    def test_a_join_over_an_older_session(self) -> None:
+        """E2: one step appends both entries; the leave of the older does nothing any more."""
+        bench = Bench()
+        bench.join(b"old")
+        joined = bench.join(b"new")
+        assert joined.block.entries == (b"-", b"+")
+        assert (joined.offset, joined.member_count) == (3, 1)
+        assert bench.leave(b"old", ended=True).block is None
+        assert bench.read().end == 3
+        assert bench.leave(b"new").block.entries == (b"-",)
+
+    def test_the_mark_of_an_ended_session(self) -> None:
+        """E2: found a member or not; a late leave does not take it away; kept for the history time."""
+        bench = Bench()
+        bench.leave(b"s", ended=True, attach=0)
+        bench.leave(b"s", number=3)
+        assert bench.join(b"s", number=4, attach=9).code == Code.SESSION_ENDED
+        bench.run(299.0)
+        assert isinstance(bench.join(b"s"), Refusal)
+        bench.run(302.0)
+        assert isinstance(bench.join(b"s"), ChannelJoined)
+
+    def test_older_attachments(self) -> None:
+        """E8: what they join or leave late is refused."""
+        bench = Bench()
+        bench.join(b"s", attach=2)
+        assert bench.leave(b"s", attach=1).code == Code.STALE_REQUEST
+        assert bench.leave(b"s", attach=2) == ChannelLeft(block=bench.read().entries and bench_block(bench, 2))
+        assert bench.join(b"s", attach=1).code == Code.STALE_REQUEST
+        assert isinstance(bench.join(b"s", attach=3), ChannelJoined)
+        assert bench.leave(b"s", attach=0, ended=True).block is not None
+
+    def test_a_leave_of_nobody_leaves_nothing(self) -> None:
+        """S50: unless the user's home lists the channel."""
+        bench = Bench()
+        assert bench.leave(b"s", number=1, listed=False) == ChannelLeft(block=None)
+        assert bench.engine._channels._homes == {}
+        bench.leave(b"s", attach=2)
+        assert bench.join(b"s", attach=1).code == Code.STALE_REQUEST
+
+    def test_outcomes(self) -> None:
+        """S46: repeated, forgotten below the lowest, never carried out below it."""
+        bench = Bench()
+        joined = bench.join(b"s", number=1)
+        assert bench.append(2, 3).results == (2, 3)
+        assert bench.append(2, 3, 4).results == (2, 3, 4)
+        assert bench.join(b"s", number=1).offset == joined.offset
+        assert bench.append(5, lowest=4).results == (5,)
+        assert bench.append(2, 3).results == (-Code.STALE_REQUEST,) * 2
+        assert bench.append(4, 5).results == (4, 5)
+        assert bench.append(6, session=b"other").results == (-Code.NOT_A_MEMBER,)
+        assert bench.append(6, channel="nowhere").results == (-Code.NOT_A_MEMBER,)
+        left = bench.leave(b"s", number=6)
+        assert left.block is not None
+        assert bench.leave(b"s", number=6) == ChannelLeft(block=None)
+        assert bench.append(4, 7).results == (4, -Code.NOT_A_MEMBER)
+
+    def test_the_last_256_outcomes(self) -> None:
+        """S46: from both sides; what is no longer known is not carried out again."""
+        bench = Bench()
+        bench.join(b"s")
+        bench.append(*range(1, 258))
+        assert bench.append(2, 257).results == (3, 258)
+        assert bench.append(1).results == (-Code.STALE_REQUEST,)
+
+    def test_outcomes_are_forgotten_after_the_history_time(self) -> None:
+        """S46: 300 s after the last of them was made."""
+        bench = Bench()
+        bench.join(b"s")
+        bench.append(5)
+        bench.now = 299.9
+        assert bench.append(5).results == (2,)
+        bench.now = 300.0
+        assert bench.append(5).results == (3,)
+
+    def test_a_session_that_left_is_known_for_the_history_time(self) -> None:
+        """S46, S50: then nothing of it is kept."""
+        bench = Bench()
+        bench.join(b"other", "bob")
+        bench.join(b"s", number=1)
+        bench.leave(b"s", number=2)
+        bench.run(299.0)
+        assert bench.leave(b"s", number=2) == ChannelLeft(block=None)
+        bench.run(3.0)
+        assert list(bench.engine._channels._homes["room"].parts) == [b"other"]
+
+
+def bench_block(bench: Bench, offset: int) -> Any:
+    from rtm_sansio.logs import Block
+
+    reading = bench.read()
+    return Block(reading.epoch, offset, (b"-",))
+
+
+class TestLogs:
+    """The channel home: its log."""
+
+    def test_one_block_for_each_call_announced_to_each_watcher(self) -> None:
+        """E3, E5."""
+        bench = Bench()
+        for node in ("n1", "n2"):
+            bench(WatchChannel(channel="room", node=node, on=True))
+        bench.join(b"s")
+        bench.engine.take_announcements()
+        bench(WatchChannel(channel="room", node="n2", on=False))
+        block = bench.append(1, 2, 3).block
+        assert (block.first_offset, block.entries) == (2, (b"x",) * 3)
+        assert bench.engine.take_announcements() == [("n1", BlockAnnounced(channel="room", block=block))]
+        assert bench.engine.take_announcements() == []
+        assert bench.append(1, 2, 3).block is None
+        assert bench.engine.take_announcements() == []
+
+    def test_trimming_by_time(self) -> None:
+        """S33: swept at 300 s; a busy log at most once a second."""
+        bench = Bench()
+        bench.join(b"s")
+        bench.append(1)
+        assert bench.engine.next_deadline() == 300.0
+        for number in range(2, 12):
+            bench.now += 0.1
+            bench.append(number)
+        bench.run(298.9)
+        assert not bench.read().gap
+        bench.run(0.2)
+        assert bench.read().gap
+        assert bench.engine.next_deadline() == pytest.approx(301.0)
+
+    def test_a_log_of_16_mib(self) -> None:
+        """S33, S55."""
+        bench = Bench(max_log_bytes=200_000)
+        bench.join(b"s")
+        for number in range(1, 300):
+            bench.append(number, size=936)
+        reading = bench.read(1)
+        assert reading.gap
+        assert len(reading.entries) == 200
+        assert bench.engine._channels._byte_count == 200_000
+
+    def test_all_logs_together(self) -> None:
+        """S55: the oldest entries of any log go first; gaps say so."""
+        bench = Bench(max_log_bytes=150_000, max_engine_bytes=200_000)
+        for channel in ("a", "b", "c"):
+            bench.join(b"s", channel=channel)
+        for number in range(1, 400):
+            bench.now += 0.001
+            bench.append(number, size=936, channel="abc"[number % 3])
+            assert bench.engine._channels._byte_count <= 200_000
+        kept = {channel: len(bench.read(channel=channel).entries) for channel in "abc"}
+        assert sum(kept.values()) == 200
+        assert max(kept.values()) - min(kept.values()) <= 1
+        for number in range(400, 600):
+            bench.now += 0.001
+            bench.append(number, size=936, channel="a")
+        kept = {channel: len(bench.read(channel=channel).entries) for channel in "abc"}
+        assert kept["a"] == 150
+        assert kept["b"] + kept["c"] == 50
+
+    def test_all_logs_together_while_channels_come_and_go(self) -> None:
+        """S55: logs that are gone, or new, are no obstacle."""
+        bench = Bench(max_log_bytes=131_072, max_engine_bytes=20_000, max_idle_logs=1)
+        rng = random.Random(3)
+        for number in range(1, 600):
+            bench.now += rng.choice([0.001, 0.5, 40.0])
+            channel = f"room{number // 20}"
+            if number % 20 == 0 or number == 1:
+                bench.join(b"s", channel=channel)
+            bench.append(number, size=rng.randint(1, 900), channel=channel)
+            if number % 20 == 19:
+                bench.leave(b"s", channel=channel)
+            bench.tick()
+            assert bench.engine._channels._byte_count <= 20_000
+        homes = bench.engine._channels._homes.values()
+        assert bench.engine._channels._byte_count == sum(home.log.byte_count for home in homes)
+
+    def test_identity_outlives_entries_and_members(self) -> None:
+        """S58: for 24 h after the last of them."""
+        bench = Bench()
+        epoch = bench.join(b"s").epoch
+        bench.append(1)
+        bench.leave(b"s")
+        bench.run(600.0)
+        assert bench.join(b"t").offset == 4
+        bench.leave(b"t")
+        bench.run(86_400.0 + 290.0)
+        assert bench.join(b"u").epoch == epoch
+        bench.leave(b"u")
+        bench.run(400.0)
+        bench.tick(86_401.0)
+        assert bench.join(b"v").epoch != epoch
+
+    def test_idle_logs_are_bounded(self) -> None:
+        """S58: the least recently used go first; those with members never."""
+        bench = Bench(max_idle_logs=3)
+        kept = bench.join(b"s", channel="kept").epoch
+        for number in range(10):
+            bench(WatchChannel(channel=f"room{number}", node="n", on=False))
+            bench(ReadLog(channel=f"room{number}", epoch=b"", cursor=0, max_bytes=1))
+        assert sorted(bench.engine._channels._homes) == ["kept", "room7", "room8", "room9"]
+        assert bench(WatchChannel(channel="kept", node="n", on=True)).epoch == kept
+
+    def test_a_sweep_of_a_channel_that_was_forgotten(self) -> None:
+        """A stale place in the heap does nothing."""
+        bench = Bench(max_idle_logs=1, max_log_bytes=131_072)
+        bench.join(b"s")
+        bench.leave(b"s", ended=True)
+        home = bench.engine._channels._homes["room"]
+        bench.run(310.0)
+        assert "room" in bench.engine._channels._idle
+        bench.engine._channels._sweeps.append((bench.now + 1.0, "room"))
+        bench.engine._channels._sweeps.append((bench.now + 1.0, "never"))
+        bench.tick(2.0)
+        assert bench.engine._channels._homes["room"] is home
+
+
+class TestNodes:
+    """The node home."""
+
+    def test_orders_are_read_with_a_cursor(self) -> None:
+        """E9: and passed ones are forgotten."""
+        bench = Bench()
+        orders = [Order(session_id=b"s", attach=number, code=1, message="") for number in range(3)]
+        assert bench(ReadOrders(node="n1", cursor=0)).orders == ()
+        for order in orders[:2]:
+            bench(PostOrder(node="n1", order=order))
+        assert bench.engine.take_announcements() == [("n1", OrdersWaiting())] * 2
+        first = bench(ReadOrders(node="n1", cursor=0))
+        assert list(first.orders) == orders[:2]
+        assert bench(ReadOrders(node="n1", cursor=0)) == first
+        bench(PostOrder(node="n1", order=orders[2]))
+        second = bench(ReadOrders(node="n1", cursor=first.cursor))
+        assert second.orders == (orders[2],)
+        assert bench(ReadOrders(node="n1", cursor=second.cursor)).orders == ()
+        assert bench(ReadOrders(node="n2", cursor=0)).orders == ()
+
+    def test_a_node_that_outlived_the_engine_misses_no_order(self) -> None:
+        """E9, E10: numbers rise over a start without memory."""
+        before, after = Bench(), Bench()
+        order = Order(session_id=b"s", attach=1, code=1, message="")
+        for _ in range(1000):
+            before(PostOrder(node="n1", order=order))
+        cursor = before(ReadOrders(node="n1", cursor=0)).cursor
+        after.engine = MemoryEngine(ServerConfig(), entropy=bytes)
+        after.engine.set_wall_clock(WALL + 1.0, now=0.0)
+        after(PostOrder(node="n1", order=order))
+        assert after(ReadOrders(node="n1", cursor=cursor)).orders == (order,)
+
+    def test_a_node_that_reads_nothing_is_bounded(self) -> None:
+        """S50."""
+        bench = Bench()
+        order = Order(session_id=b"s", attach=1, code=1, message="")
+        for _ in range(100_010):
+            bench(PostOrder(node="dead", order=order))
+        assert len(bench(ReadOrders(node="dead", cursor=0)).orders) == 100_000
+
+
+def test_the_list_of_what_is_idle() -> None:
+    """S31, S58: bounded in number and time, the longest idle first."""
+    idle = IdleList(3, 100.0)
+    for number in range(5):
+        idle.add(str(number), float(number))
+    idle.add("0", 5.0)
+    assert idle.take_expired(5.0) == ["1", "2"]
+    assert idle.take_expired(5.0) == []
+    assert "3" in idle
+    assert idle.take_expired(103.0) == ["3"]
+    idle.discard("4")
+    idle.discard("4")
+    assert idle.take_expired(1e9) == ["0"]
+
+
+def test_a_new_engine_has_nothing_to_do() -> None:
+    """Promise 5."""
+    engine = MemoryEngine(ServerConfig(), entropy=bytes)
+    assert engine.next_deadline() is None
+    engine.handle_timeout(now=5.0)
+    assert isinstance(engine.execute(attach_operation(), now=1.0), Attached)
+
+
+def attach_operation() -> AttachSession:
+    return AttachSession(
+        uid="alice",
+        node="n",
+        instance_id=b"i",
+        login_id=b"l",
+        attempt=0,
+        new_session_id=b"s",
+        quoted_session_id=None,
+        quoted_epoch=None,
+        quoted_attach=None,
+    )
