@@ -1,8 +1,8 @@
 """The hub in memory, without sockets: publish, deliveries, heartbeats, logins, and what an idle session costs.
 
-Run it with ``python benchmarks/hub.py`` from the project's root. The client's bytes are made beforehand, so a figure is the
-hub's CPU time alone: from the bytes of a request to the bytes that are ready for every subscriber. Medians of several
-rounds; one run is comparable only with another one on the same machine at the same time.
+Run it with ``python benchmarks/hub.py`` from the project's root. The client's bytes are made beforehand, so a figure
+is the hub's CPU time alone: from the bytes of a request to the bytes that are ready for every subscriber. Medians of
+several rounds; one run is comparable only with another one on the same machine at the same time.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def publish(subscribers: int, per_pass: int, publishers: int, rounds: int) -> No
         nonlocal number
         server.now += 0.001
         for _ in range(passes):
-            for frame, sender in frames.pop():
+            for frame, sender in next(coming):
                 server.hub.receive_data(sender, frame, now=server.now)
-            server.settle()
+            if server.settle() < subscribers * per_pass * len(MESSAGE):
+                raise AssertionError("not everything was delivered")
 
     frames: list[list[tuple[bytes, int]]] = []
     for _ in range(passes * (rounds + 1)):
@@ -117,6 +118,7 @@ def publish(subscribers: int, per_pass: int, publishers: int, rounds: int) -> No
             number += 1
             batch.append((frame_of(PublishBytes(number, "room", MESSAGE)), senders[index % publishers]))
         frames.append(batch)
+    coming = iter(frames)
     seconds = measure(job, rounds) / passes / per_pass
     print(
         f"publish to {subscribers:5} subscribers, {per_pass:2} a pass, {publishers:2} publishers: "
@@ -155,7 +157,9 @@ def logins(count: int) -> None:
     start = time.process_time()
     for index in range(count):
         server.connect(f"user{index}")
-    print(f"login with its handshake: {(time.process_time() - start) / count * 1e6:.0f} µs (the client's bytes included)")
+    print(
+        f"login with its handshake: {(time.process_time() - start) / count * 1e6:.0f} µs (the client's bytes included)"
+    )
 
 
 def memory(sessions: int) -> None:

@@ -174,13 +174,12 @@ class Conversation:
 
     def lead_batch(self) -> None:
         """Before a batch goes out: progress stands in front of it if it has changed (S46)."""
-        link = self._link
-        if link is not None:
-            progress = self._progress()
-            if progress != self._progress_told:
-                self._progress_told = progress
-                link.post_first(Progress(*progress))
-            self._context.timers.clear(ClientTimer.PROGRESS)
+        assert self._link is not None
+        progress = self._progress()
+        if progress != self._progress_told:
+            self._progress_told = progress
+            self._link.post_first(Progress(*progress))
+        self._context.timers.clear(ClientTimer.PROGRESS)
 
     def post_progress(self) -> None:
         """The timer: what no batch has carried goes alone."""
@@ -235,14 +234,12 @@ class Conversation:
     def refuse(self, number: int, cause: RtmError) -> None:
         """End a request that something else than its answer has decided: a login refused for a renewed token."""
         request = self._requests.get(number)
-        if request is not None:
-            self._end(request)
-            if not request.abandoned:
-                error = RequestRefused(
-                    f"the server refused the request: {cause}", code=cause.code, outcome=Outcome.REFUSED
-                )
-                error.__cause__ = cause
-                self._context.err(number, error)
+        assert request is not None
+        self._end(request)
+        if not request.abandoned:
+            error = RequestRefused(f"the server refused the request: {cause}", code=cause.code, outcome=Outcome.REFUSED)
+            error.__cause__ = cause
+            self._context.err(number, error)
 
     def _answered(self, number: int, *kinds: type[Any]) -> OpenRequest | None:
         """The request that an answer ends; None if nobody waits for it."""

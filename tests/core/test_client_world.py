@@ -4,12 +4,11 @@ S46), under random faults from many seeds."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from core.checked_core import CheckedClientCore
 
+from core.checked_core import CheckedClientCore
 from rtm_sansio import testing
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.errors import LoginFailed, Outcome, RequestsFull, RtmError
@@ -31,10 +30,9 @@ BACK = [("RECONNECTING", "INTERRUPTED"), ("CONNECTED", "LOGIN_SUCCESS")]
 
 
 @pytest.fixture(autouse=True)
-def checked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every core in these worlds checks its promises at each call."""
     monkeypatch.setattr(testing, "ClientCore", CheckedClientCore)
-    yield
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -221,7 +219,7 @@ def test_flood_of_sends():
         try:
             numbers.append(alice.post("lobby", str(len(numbers))))
         except RequestsFull:
-            world.run(0.002)
+            world.run(0.05)
     world.run(5.0)
     assert all(isinstance(alice.ends[number], RequestCompleted) for number in numbers)
     assert bob.messages("lobby") == [str(index) for index in range(5000)]
@@ -340,7 +338,7 @@ class Story:
             assert copies == [[], [], []], (end, copies)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(15))
 def test_random_faults(seed: int):
     """S2, S9, S33, S34, S46, F-27 to F-31, promises 1 to 6: each message once and in order or a gap report, each
     request ended exactly once, no forbidden switch, everybody back in the end."""

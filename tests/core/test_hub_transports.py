@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -532,3 +534,34 @@ class TestEnds:
         bench.hub.accept_login(alice.id, now=bench.now)
         bench.settle()
         assert alice.close_code == 1002
+
+
+def test_what_an_idle_session_costs() -> None:
+    """P9: presence, membership and the engine's part included, below 12 KiB; and no position (S49)."""
+    bench = Bench()
+    bench.login("first", "room0")
+    nobody = bench.open()  # keeps nothing of what it is sent
+    nobody.take = lambda output: None  # type: ignore[method-assign]
+    tracemalloc.start()
+    for number in range(300):
+        client = bench.login(f"user{number}", f"room{number % 10}")
+        bench.clients[0][client.id] = nobody
+    bench.events.clear()
+    gc.collect()
+    current, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert current / 300 < 12 * 1024
+
+
+def test_a_tick_with_nothing_due_does_not_depend_on_the_sessions() -> None:
+    """P12: it looks at one deadline."""
+    bench = Bench()
+    for number in range(100):
+        bench.login(f"user{number}", "room")
+    looked_at = []
+    deadline_of = bench.hub._transports._deadline_of
+    bench.hub._transports._deadline_of = lambda link: looked_at.append(link) or deadline_of(link)  # type: ignore
+    for _ in range(50):
+        bench.now += 0.1
+        bench.hub.handle_timeout(now=bench.now)
+    assert looked_at == []

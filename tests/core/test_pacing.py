@@ -13,6 +13,7 @@ def test_burst_then_rate():
     bucket = TokenBucket(rate_per_second=10, burst=3, now=0.0)
     assert [bucket.try_take(0.0) for _ in range(4)] == [True, True, True, False]
     assert not bucket.try_take(0.05)
+    assert TokenBucket(rate_per_second=1, burst=1, now=7.0).ready_at() == 7.0
     assert bucket.try_take(bucket.ready_at())
     assert not bucket.try_take(bucket.ready_at() - 0.05)
 

@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtm_sansio.errors import ChannelUnavailable, InvalidState, SessionEnded
@@ -88,6 +88,7 @@ def test_end():
     assert quiet.check_end()
 
 
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["put", "pop", "start", "stop"]), max_size=60))
 def test_against_a_model(steps: list[str]):
     """S52: what comes out, and what was dropped, add up to what went in, in order."""

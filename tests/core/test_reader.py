@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtm_sansio._reader import ChannelReader, Wish
@@ -224,6 +224,7 @@ def test_hold_ends_with_its_transport():
     assert offsets(take(one, texts(3, 1))[1]) == [3]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-2, 30), st.integers(0, 6)), max_size=30))
 def test_each_entry_once_and_in_order(blocks: list[tuple[int, int]]):
     """S33, S48: whatever blocks come, what is delivered is 1, 2, 3 … without hole or repetition."""

@@ -140,6 +140,7 @@ def test_login_refused():
     assert tokens.current.value == "a"
     assert tokens.login_refused(1) == []
     assert tokens.login_refused(99) == []
+    assert not tokens.login_accepted(99, None, now=0.0)
 
 
 def test_renewals_are_bounded():

@@ -23,6 +23,9 @@ from scenarios.virtual import VirtualWorld
 SCALE = float(os.environ.get("RTM_SCENARIO_SCALE", "0.1"))
 WORLDS = ["asyncio", "threads", "trio"]
 
+WIRE_RULES = [f"S{number}" for number in (5, 6, 7, 8, 11, 12, 17, 23, 24, 25, 30, 31, 33, 34, 51, 52)]
+"""The rules that must hold on real sockets with every frontend."""
+
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 
 
@@ -51,6 +54,11 @@ def play(world: World, scenario: Scenario, expected: Transcript | None = None) -
 @functools.cache
 def virtual_transcript(scenario: Scenario, seed: int = 0) -> Transcript:
     return play(VirtualWorld(server=scenario.server, seed=seed), scenario)
+
+
+@pytest.mark.parametrize("rule", WIRE_RULES)
+def test_every_wire_rule_has_a_scenario(rule: str) -> None:
+    assert any((scenario.script.__doc__ or "").startswith(f"{rule}:") for scenario in SCENARIOS)
 
 
 @each_scenario
