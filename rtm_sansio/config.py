@@ -16,7 +16,8 @@ class _Settings:
     def _check_ranges(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            kind = type(field.default)
+            default: object = field.default
+            kind = type(default)
             if kind is float and not (type(value) in (int, float) and 0 < value < math.inf):
                 raise ConfigError(f"{field.name} is {value!r}; it must be a finite number of seconds above 0")
             if kind is int and not (type(value) is int and value >= 1):

@@ -38,16 +38,16 @@ class Recorded:
         self._show: Callable[[str, Any], Any] = _show_all if secrets else _hide
 
     def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._core, name)
+        attribute: Any = getattr(self._core, name)
         if name.startswith("_") or name in _READS or not callable(attribute):
             return attribute
-        call = self._recorded_take(attribute) if name == "take_outputs" else self._recorded_call(name, attribute)
+        call: Any = self._recorded_take(attribute) if name == "take_outputs" else self._recorded_call(name, attribute)
         setattr(self, name, call)  # the next look-up finds it without coming here
         return call
 
-    def _recorded_take(self, take: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
+    def _recorded_take(self, take: Any) -> Callable[[], list[Any]]:
         def recorded() -> list[Any]:
-            outputs = take()
+            outputs: list[Any] = take()
             if outputs:
                 self._record("out", "take_outputs", [self._show("", output) for output in outputs])
             return outputs
@@ -95,8 +95,11 @@ def _hide(name: str, value: Any) -> Any:
         return _HIDDEN.encode() if isinstance(value, bytes) else _HIDDEN
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>".encode()
-    if isinstance(value, (list, tuple)):
-        return type(value)(_hide("", one) for one in value)
+    if isinstance(value, list):
+        hidden: list[Any] = [_hide("", one) for one in value]  # pyright: ignore[reportUnknownVariableType]
+        return hidden
+    if isinstance(value, tuple):
+        return tuple(_hide("", list(value)))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, msgspec.Struct):
         fields = {field: getattr(value, field) for field in value.__struct_fields__}
         return msgspec.structs.replace(value, **{field: _hide(field, one) for field, one in fields.items()})

@@ -157,11 +157,6 @@ class CheckedClientCore(ClientCore):
             assert deadline <= self.seen_left_at + LOGOUT_SECONDS + 1e-9, "a closing transport for too long (promise 6)"
         else:
             assert deadline is None, f"{self.next_timer()} left in {self.state} (promise 6)"
-        open_requests = self.seen_issued - self.seen_cancelled - set(self.seen_ended)
         if self.state not in AWAKE and not self.seen_transports:
+            open_requests = self.seen_issued - self.seen_cancelled - set(self.seen_ended)
             assert not open_requests, f"requests {open_requests} hang (S9)"
-
-
-def passing_failure(code: str = "connection_refused") -> TransportFailure:
-    """A transport failure that is no verdict."""
-    return TransportFailure(code.replace("_", " "), code=code)

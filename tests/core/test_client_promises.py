@@ -150,9 +150,9 @@ class Chaos:
             rig.say(rig.restored({self.random.choice(NAMES): 4304}))
         else:
             rig.answer_all()
-            name = self.random.choice(NAMES)
+            name = self.random.choice([one for one in NAMES if rig.core.cursor(one) is not None] or NAMES)
             cursor = rig.core.cursor(name)
-            if cursor is not None and chance > 0.9:
+            if cursor is not None and chance > 0.6:
                 rig.say(Gap(name, EPOCH, cursor + 3, 3))
             elif cursor is not None:
                 rig.entries(cursor + 1, "a", "b", channel=name)
@@ -239,7 +239,7 @@ def test_chaos_reaches_everything():
     assert {"ChannelMessageReceived", "ReconnectProblem", "MessagesLost", "TokenWillExpire"} <= events
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.binary(max_size=60), max_size=8), st.sampled_from(["handshake", "login", "restoring", "up", "closing"])
 )
@@ -263,7 +263,7 @@ def test_junk_bytes(pieces: list[bytes], phase: str):
     rig.advance(30.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.recursive(
         st.none() | st.integers(-5, 300) | st.binary(max_size=4) | st.text(max_size=4), st.lists, max_leaves=12

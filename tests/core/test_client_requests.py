@@ -483,6 +483,20 @@ def test_pacing_never_passes_the_contract():
     assert count > 100
 
 
+def test_pacing_goes_on_through_a_resume():
+    """S45: the rate is a session's: a resumed one has no new burst, a new one has."""
+    for gone in (False, True):
+        rig = Rig()
+        rig.connect("lobby", limits=limits(requests_per_second=1, request_burst=20))
+        for _ in range(30):
+            rig.publish(timeout_seconds=100.0)
+        rig.lose()
+        rig.call("retry_now")
+        same = limits(requests_per_second=1, request_burst=20)
+        rig.accept(limits=same, **({"resumed": False} if gone else {}))
+        assert len(rig.server.of_type(PublishText)) == (10 if gone else 0)
+
+
 def test_a_timed_out_request_is_not_sent_later():
     """S35: paced, over, and passed over."""
     rig = Rig()

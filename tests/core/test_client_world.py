@@ -338,7 +338,7 @@ class Story:
             assert copies == [[], [], []], (end, copies)
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(10))
 def test_random_faults(seed: int):
     """S2, S9, S33, S34, S46, F-27 to F-31, promises 1 to 6: each message once and in order or a gap report, each
     request ended exactly once, no forbidden switch, everybody back in the end."""

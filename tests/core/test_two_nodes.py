@@ -221,6 +221,7 @@ class TestByHand:
         elsewhere = bench.login("alice", node=1, resume=alice)
         back = bench.open(node=0)
         back.login("alice", resume=elsewhere)
+        bench.calls[0].reverse()  # the order is read last
         bench.release(0)
         assert back.gone is None
         assert back.close_code is None
