@@ -35,6 +35,7 @@ from .messages import (
 from .states import ConnectionMachine, ConnectionState, Trigger
 
 _ID_BYTES = 16
+_PROVIDER_FAILED = "token_provider_failed"
 
 
 class _LoginCall:
@@ -178,9 +179,9 @@ class Connection:
         call = self._login_call
         cause = call.last_cause
         error = LoginTimeout(
-            f"no login of {self.uid!r} within {self._context.config.login_timeout_seconds} s "
+            f"no login of {self.uid!r} within {self._context.config.login_timeout_seconds:g} s "
             f"({call.attempts} attempts; {'the server did not answer' if cause is None else f'last: {cause}'}); "
-            "check the URL and that the server runs",
+            f"{_advice(cause)}",
             attempts=call.attempts,
             last_cause=None if cause is None else cause.code,
         )
@@ -230,7 +231,7 @@ class Connection:
         """No welcome in time (S21)."""
         seconds = self._context.config.attempt_timeout_seconds
         phase = LinkPhase.OPENING if self.link is None else self.link.phase
-        self._give_up(TransportFailure(f"no welcome within {seconds} s: {phase.value}", code="attempt_timeout"))
+        self._give_up(TransportFailure(f"{phase.value} within {seconds:g} s", code="attempt_timeout"))
 
     def on_restore_timeout(self) -> None:
         """No answer to the statement in time (S59)."""
@@ -461,7 +462,7 @@ class Connection:
 
     def token_failed(self, why: str, cause: BaseException | None) -> None:
         """The provider raised, was too slow or gave nothing (S27, F-54)."""
-        error = RtmError(f"{why}; the attempts go on", code="token_provider_failed")
+        error = RtmError(why, code=_PROVIDER_FAILED)
         error.__cause__ = cause
         if not self._token.stop_asking():
             # Asked before the old one's end: that one still serves.
@@ -472,3 +473,10 @@ class Connection:
         if self.state is ConnectionState.CONNECTING:
             self._login_call.last_cause = error
         self._outage.attempt_failed(error, self.state, verdict=False, report=True)
+
+
+def _advice(cause: RtmError | None) -> str:
+    """What to look at when a login came to nothing."""
+    if cause is not None and cause.code == _PROVIDER_FAILED:
+        return "check the token provider"
+    return "check the URL and that the server runs"

@@ -213,10 +213,19 @@ class Conversation:
         """The time of one request or several is over (S35)."""
         while (request := self._requests.pop_overdue(self._context.now)) is not None:
             outcome = Outcome.UNKNOWN if request.transmitted else Outcome.NOT_SENT
-            error = RequestTimeout(f"no answer within the timeout; {_said(outcome)}", outcome=outcome)
+            error = RequestTimeout(f"timed out: {self._hindrance(request)}; {_said(outcome)}", outcome=outcome)
             self._context.err(request.number, error)
             self._give_up(request)
         self._arm_timeout()
+
+    def _hindrance(self, request: OpenRequest) -> str:
+        """What a request waited for, and what to do about it."""
+        if self._link is None:
+            return "there is no connection to the server; a longer timeout= waits for the reconnect"
+        if not request.transmitted:
+            rate = self.limits.requests_per_second
+            return f"more was asked for than the server's {rate} requests a second; send less at a time"
+        return "the server did not answer"
 
     def _give_up(self, request: OpenRequest) -> None:
         """Nobody waits for it any more. A leave counts all the same (S44), and what becomes of a renewal decides

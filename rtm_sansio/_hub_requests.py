@@ -71,17 +71,21 @@ class Requests:
         """A request: within the rate, and behind those before it.
 
         A join, leave or logout waits for the messages gathered before it, whatever comes waits for a join, leave or
-        logout, and everything for the session's statement (S59).
+        logout, and everything for the session's statement (S59). Only a logout is done without one, which then never
+        comes, and the rate does not refuse it: it ends what the limits protect.
         """
+        leaving = type(message) is Logout
         if self._flood_gate.is_flood(link, session):
             return
-        if self._flood_gate.is_too_fast(link, session):
+        if not leaving and self._flood_gate.is_too_fast(link, session):
             self.fail(session, message.number, Code.RATE_EXCEEDED, "more requests than the welcome's rate")
             return
         waiting = session.waiting
-        if session.gathered + (len(waiting) if waiting else 0) >= self._config.max_outcomes:
+        if session.gathered + (len(waiting) if waiting else 0) >= self._config.max_outcomes + leaving:
             text = f"{self._config.max_outcomes} requests are open, which is the limit"
             self.fail(session, message.number, Code.TOO_MANY_REQUESTS, text)
+        elif leaving and not session.stated:
+            self._logout(link, session, message)
         elif waiting or session.busy or (session.gathered and not _is_publish(message)):
             if waiting is None:
                 session.waiting = deque((message,))

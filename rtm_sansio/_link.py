@@ -14,12 +14,12 @@ from .messages import HEARTBEAT, LOGIN_BYTES, SUBPROTOCOL_MSGPACK, ClientMessage
 
 
 class LinkPhase(enum.Enum):
-    """How far a transport has come; each phase has a deadline in the core."""
+    """How far a transport has come; each phase has a deadline in the core. The values stand in error texts."""
 
-    OPENING = "the driver opens the transport"
-    HANDSHAKE = "the WebSocket handshake is under way"
-    LOGIN = "the login is sent"
-    RESTORING = "welcomed; the answer to the stated wishes is awaited"
+    OPENING = "no connection could be made"
+    HANDSHAKE = "the server did not answer the WebSocket handshake"
+    LOGIN = "the server did not answer the login"
+    RESTORING = "the server did not restore the session"
     UP = "everything is as it was wished"
 
 

@@ -45,7 +45,8 @@ def rejection(rejected: Rejected) -> TransportFailure:
     """The failure of an HTTP answer other than 101, with a piece of its body (F-18)."""
     body = rejected.body.decode("utf-8", "replace").strip()
     text = "".join(letter if letter.isprintable() else " " for letter in body)[:_SHOWN_BODY]
-    return TransportFailure(f"{rejected.reason}{f' ({text})' if text else ''}", code=f"http_{rejected.status_code}")
+    shown = f"{rejected.reason}{f' ({text})' if text else ''}; is this the URL of an RTM server?"
+    return TransportFailure(shown, code=f"http_{rejected.status_code}")
 
 
 def handshake_failure(failed: HandshakeFailed) -> TransportFailure:

@@ -9,8 +9,9 @@ and none is chained to an exception that does.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeGuard, cast
 
 import msgspec
@@ -46,6 +47,7 @@ _MAX_UNIX_SECONDS: Final = 2.0**53
 """Above it a float no longer counts whole seconds; the comparison also keeps infinities and NaN out."""
 _INSTALL: Final = "run: pip install 'rtm-sansio[server]'"
 
+_NO_TOKEN: Final = "no token was given; this server wants one with each login"
 _BAD_TOKEN: Final = "the token is malformed, or was not signed with a key and an algorithm that this server accepts"
 _OTHER_UID: Final = "the token was not issued for this uid; log in with the uid that it names, or ask for another token"
 _TIMELESS: Final = "the token must state its end as a number of seconds in the claim 'exp'"
@@ -102,6 +104,81 @@ def judge(result: object) -> Identity:
         f"an authenticator must return an Identity or a bool, not {type(result).__name__}; a coroutine "
         "function works with rtm_async only"
     )
+
+
+def check_authenticator(authenticate: object) -> None:
+    """Raise ConfigError unless it can be called. Whether it may be a coroutine function is the frontend's matter."""
+    if not callable(authenticate):
+        raise ConfigError(
+            "authenticate must be JwtAuthenticator(...), allow_any_uid or a callable of your own, not "
+            f"{'None' if authenticate is None else type(authenticate).__name__}"
+        )
+
+
+class FailureNotes:
+    """Which failures of an authenticator or a token provider are worth a traceback in the log: each kind at once, and
+    then once in ``interval_seconds``. Whoever tries again all the time must not fill a disk.
+
+    A kind is the class of the exception and the line that raised it.
+    """
+
+    __slots__ = ("_interval", "_kinds", "_max_kinds")
+
+    def __init__(self, *, interval_seconds: float = 60.0, max_kinds: int = 64) -> None:
+        self._interval = interval_seconds
+        self._max_kinds = max_kinds
+        self._kinds: dict[Any, tuple[float, int]] = {}  # when it was told last, and how many came since
+
+    def take(self, error: BaseException, now: float) -> int | None:
+        """A failure: None if it is to be passed over, else how many of its kind were, since the last one that was
+        told."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = None if trace is None else (trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        kind = (type(error), place)
+        told_at, passed_over = self._kinds.pop(kind, (None, 0))
+        if told_at is not None and now < told_at + self._interval:
+            self._kinds[kind] = (told_at, passed_over + 1)
+            return None
+        self._kinds[kind] = (now, 0)
+        if len(self._kinds) > self._max_kinds:
+            del self._kinds[next(iter(self._kinds))]
+        return passed_over
+
+
+def check_ban(seconds: object) -> None:
+    """Raise InvalidArgument unless a uid can be banned for so long."""
+    if not (_is_time(seconds) and seconds > 0):
+        raise InvalidArgument(f"a ban takes a finite number of seconds above 0, not {seconds!r}", code="invalid_ban")
+
+
+def check_token_source(token: object) -> None:
+    """Raise InvalidArgument unless ``login`` can be given this: None, a text, or a plain function that returns one."""
+    if token is None or isinstance(token, str):
+        return
+    if not callable(token):
+        raise InvalidArgument(
+            f"a token must be a str, a function that returns one, or None, not {type(token).__name__}",
+            code="invalid_token",
+        )
+    if inspect.iscoroutinefunction(token) or inspect.iscoroutinefunction(type(token).__call__):
+        raise InvalidArgument(
+            "the token provider is a coroutine function; it must be a plain function, which is called in a thread of "
+            "its own and may block",
+            code="invalid_token",
+        )
+
+
+def ask_provider(provider: Callable[[], object]) -> str:
+    """What a token provider returns. Raises TypeError if that is no text, and whatever the provider raises."""
+    token = provider()
+    if inspect.iscoroutine(token):
+        token.close()  # or Python would warn that nobody awaited it
+    if not isinstance(token, str):
+        # The type alone: the value may hold the token.
+        raise TypeError(f"a token provider must return a str, not {type(token).__name__}")
+    return token
 
 
 class _AllowAnyUid:
@@ -190,6 +267,8 @@ class JwtAuthenticator:
             raise InvalidState(
                 "the hub has no wall clock to judge tokens by; its driver must call set_wall_clock first"
             )
+        if not login.token:
+            raise LoginDenied(_NO_TOKEN)
         claims = self._verified_claims(login.token)
         if claims is None:
             raise LoginDenied(_BAD_TOKEN)

@@ -413,7 +413,7 @@ class ClientCore:
         for message in messages:
             handler = handlers.get(type(message))
             if handler is None:
-                raise ProtocolViolation(f"a message of type {type(message).__name__} while {phase.value}")
+                raise ProtocolViolation(f"a message of type {type(message).__name__} in phase {phase.name}")
             handler(message)
             if link.phase is not phase:
                 phase = link.phase

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from ._checks import check_name
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
@@ -299,13 +300,21 @@ class Hub:
     # ------------------------------------------------------------------------------------------ the operator
 
     def kick(self, uid: str, *, now: float) -> None:
-        """End the uid's session: its instance is ABORTED/KICKED_BY_SERVER; a new ``login`` is free (S31)."""
+        """End the uid's session: its instance is ABORTED/KICKED_BY_SERVER; a new ``login`` is free (S31).
+
+        Without effect for a uid that is not logged in. Raises InvalidArgument for what is no uid.
+        """
+        check_name(uid, "uid", self._context.config.max_name_length)
         self._context.advance(now)
         if not self._context.closed:
             self._sessions.end(uid, None, Code.KICKED, "the operator ended the session", spoil_epoch=True)
 
     def ban(self, uid: str, seconds: float, *, now: float) -> None:
-        """End the uid's session and refuse its logins for ``seconds``: ABORTED/BANNED_BY_SERVER."""
+        """End the uid's session and refuse its logins for ``seconds``: ABORTED/BANNED_BY_SERVER.
+
+        Raises InvalidArgument for what is no uid, or no duration above 0.
+        """
+        check_name(uid, "uid", self._context.config.max_name_length)
         if not seconds > 0:
             raise InvalidArgument(f"a ban of {seconds!r} s: it must be above 0", code="invalid_ban")
         self._context.advance(now)

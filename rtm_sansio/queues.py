@@ -1,21 +1,30 @@
 """Where events wait for an application: one queue for each home, the same in every frontend (S52).
 
 A queue that someone iterates is lossless (the core holds the log before it overflows); one that nobody iterates keeps
-the newest
-events and says in place of the others how many it dropped. Nothing here blocks, waits or locks: that is the
-frontend's part.
+the newest events and says in place of the others how many it dropped. Nothing here blocks, waits or locks: that is
+the frontend's part.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import msgspec
 
-from .errors import ChannelUnavailable, InvalidState, RtmError, SessionEnded
-from .events import ChannelLost, ChannelMessageReceived, ConnectionStateChanged, EventsDropped
+from .errors import ChannelUnavailable, InvalidArgument, InvalidState, RtmError, SessionEnded
+from .events import (
+    ChannelEvent,
+    ChannelLost,
+    ChannelMessageReceived,
+    ClientEvent,
+    ConnectionStateChanged,
+    EventsDropped,
+)
 from .states import ConnectionChangeReason, ConnectionState
+
+_EVENT_TYPES = frozenset((*get_args(ClientEvent), *get_args(ChannelEvent)))
 
 
 def event_bytes(event: Any) -> int:
@@ -96,6 +105,19 @@ class HomeQueue:
         self._bytes -= event_bytes(event)
         return event
 
+    def put_back(self, events: Sequence[Any], *, dropped: int = 0) -> None:
+        """What an iterator was given and did not use stands in front again, also after ``end``.
+
+        ``dropped`` is what a ``MessageFilter`` has not shown yet.
+        """
+        self._dropped += dropped
+        for event in reversed(events):
+            if type(event) is EventsDropped:
+                self._dropped += event.count
+            else:
+                self._events.appendleft(event)
+                self._bytes += event_bytes(event)
+
     def end(self, error: RtmError | None = None) -> None:
         """Nothing more will come: an iterator ends behind what still waits, or raises ``error`` there. The first call
         counts."""
@@ -108,6 +130,39 @@ class HomeQueue:
         if self._ended and self._end is not None:
             raise self._end
         return self._ended
+
+
+class MessageFilter:
+    """The rule of ``for message in channel``: messages pass, all other events do not, and nothing is lost unseen.
+
+    What a queue dropped because nobody iterated it is added to ``lost_before`` of the next message, as gaps in the log
+    are by the core (S33, S52).
+    """
+
+    __slots__ = ("dropped",)
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        """Events that were dropped since the last message: to be put back into the queue if none follows."""
+
+    def take(self, event: Any) -> ChannelMessageReceived | None:
+        """The message to be yielded for the next event, or None."""
+        if type(event) is ChannelMessageReceived:
+            dropped, self.dropped = self.dropped, 0
+            if dropped and event.lost_before is not None:
+                return msgspec.structs.replace(event, lost_before=event.lost_before + dropped)
+            return event
+        if type(event) is EventsDropped:
+            self.dropped += event.count
+        return None
+
+
+def check_handler(event_type: Any, handler: object) -> None:
+    """Raise InvalidArgument unless ``on`` can be given these: a class of a client's events, and something to call."""
+    if not isinstance(event_type, type) or event_type not in _EVENT_TYPES:
+        raise InvalidArgument(f"{event_type!r} is not a class of events, such as MemberJoined")
+    if not callable(handler):
+        raise InvalidArgument(f"a handler must be callable, which {type(handler).__name__} is not")
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -78,6 +78,8 @@ class Driver(IoThread):
         self._wall_clock = wall_clock
         self._sockets: Sockets
         self._listening = Listening(listeners, self._accept)
+        self.last_failure: RtmError | None = None
+        """Why the last transport could not be opened, or ended, if it was an error. The owner may clear it."""
         self._opening: dict[int, Connecting | None] = {}
         self._helpers = 0
         self._draining = False
@@ -287,7 +289,8 @@ class Driver(IoThread):
 
     def failed(self, transport_id: int, error: Exception) -> None:
         """The transport could not be opened."""
-        self._connecting.transport_failed(transport_id, failure_from(error), now=self._clock())
+        self.last_failure = cause = failure_from(error)
+        self._connecting.transport_failed(transport_id, cause, now=self._clock())
         self._drain()
 
     def received(self, transport_id: int, data: bytes) -> None:
@@ -298,6 +301,7 @@ class Driver(IoThread):
     def lost(self, transport_id: int, error: Exception | None) -> None:
         """The transport ended."""
         cause = None if error is None else failure_from(error, while_open=True)
+        self.last_failure = cause or self.last_failure
         self._core.transport_lost(transport_id, cause, now=self._clock())
         self._drain()
 

@@ -8,22 +8,27 @@ collected, says so (ResourceWarning), and ends its thread.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import ssl
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
+from rtm_sansio.auth import FailureNotes, ask_provider
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken, Endpoint
+from rtm_sansio.endpoints import login_timed_out
 from rtm_sansio.errors import (
     ClientClosed,
+    LoginTimeout,
     NotJoined,
     NotLoggedIn,
     Outcome,
@@ -39,7 +44,7 @@ from rtm_sansio.events import (
     RequestErred,
     home_of,
 )
-from rtm_sansio.queues import HomeQueue, ending_of, event_bytes
+from rtm_sansio.queues import HomeQueue, MessageFilter, ending_of, event_bytes
 from rtm_sansio.states import ConnectionState
 
 from ._connect import Resolver, resolve
@@ -63,7 +68,7 @@ log = logging.getLogger("rtm")
 def closed_error(fault: BaseException | None) -> RtmError:
     """What calls get once the client is closed, or its I/O thread has ended by ``fault``."""
     if fault is None:
-        return ClientClosed("the client is closed; make a new one")
+        return ClientClosed("the client was closed; make a new one")
     error = ClientClosed("the client has ended by an internal error, which was logged; make a new one")
     error.__cause__ = fault
     return error
@@ -127,17 +132,19 @@ class Home:
             return error
         return None
 
-    def stop_iterating(self) -> None:
-        """The iterator is gone; what it has not taken waits for the next one."""
+    def stop_iterating(self, dropped: int) -> None:
+        """The iterator is gone; what it has not taken, or not shown, waits for the next one."""
         assert self.feed is not None
         feed, self.feed = self.feed, None
+        left: list[Any] = []
         while True:
             try:
                 event = feed.get_nowait()
             except Empty:
                 break
             if type(event) is not _End:
-                self.queue.put(event)
+                left.append(event)
+        self.queue.put_back(left, dropped=dropped)
         self.queue.stop_iterating()
         feed.put(_End(None))  # for a thread that still waits there
 
@@ -145,15 +152,15 @@ class Home:
 class EventIterator(Iterator[E], Generic[E]):
     """Iterates the events of one home; made by ``Client.events``, ``Channel.events`` and ``iter(channel)``.
 
-    It begins with the first step, which raises InvalidState if another one is at work on the same events. It
-    blocks until there is an event, ends when the home ends, and raises what ended it (S9). It can be used as
+    It begins with the first step, which raises InvalidState if another one is at work on the same events, and
+    ClientClosed after ``close()`` of the client. It blocks until there is an event, ends when the home ends, and raises what ended it (S9). It can be used as
     a context manager; ``close``, the end of the ``with`` block, or dropping it (``break``) ends the
     iteration, and another iterator may follow. One thread at a time may use it; any may close it.
     """
 
-    def __init__(self, runtime: Runtime, home: Home | None, only: type[E] | None = None) -> None:
+    def __init__(self, runtime: Runtime, home: Home | None, messages: MessageFilter | None = None) -> None:
         self._runtime = runtime
-        self._only = only
+        self._messages = messages
         self._wanted = home
         self._feed: SimpleQueue[Any] = SimpleQueue()
         self._home: Home | None = None
@@ -178,6 +185,7 @@ class EventIterator(Iterator[E], Generic[E]):
             raise
 
     def _start(self, now: float) -> None:
+        self._runtime.check_open()
         home = self._wanted or self._runtime.client_home
         count, size = home.start_iterating(self._feed)
         self._home = home
@@ -203,8 +211,11 @@ class EventIterator(Iterator[E], Generic[E]):
                 self._bytes += event_bytes(event)
                 if self._count >= self._report_count or self._bytes >= self._report_bytes:
                     self._report()
-            if self._only is None or type(event) is self._only:
+            if self._messages is None:
                 return cast(E, event)
+            message = self._messages.take(event)
+            if message is not None:
+                return cast(E, message)
         raise StopIteration
 
     def _report(self) -> None:
@@ -219,7 +230,8 @@ class EventIterator(Iterator[E], Generic[E]):
             self._ended = True
             # Only posted: this may be called by the garbage collector, in any thread and at any line.
             if self._begun and self._runtime.driver.same_process:
-                self._runtime.driver.post(lambda now: self._runtime.stop_iterating(self._home, self._feed, now))
+                dropped = 0 if self._messages is None else self._messages.dropped
+                self._runtime.driver.post(lambda now: self._runtime.stop_iterating(self._home, self._feed, dropped, now))
 
     def __enter__(self) -> Self:
         return self
@@ -290,6 +302,7 @@ class Runtime:
         self._dispatcher = Workers("rtm-handlers", threads=1, max_waiting=MAX_WAITING_HANDLERS)
         self._dropping = False
         self._provider: Callable[[], str] | None = None
+        self._provider_faults = FailureNotes(interval_seconds=math.inf)
         self._asking = 0
 
     # --- from any thread
@@ -326,9 +339,10 @@ class Runtime:
             try:
                 return reply.wait(timeout)
             except Empty:
-                if too_late is None:
-                    self.driver.call(lambda now: self._expire(reply))
-                    return reply.wait()
+                pass  # what is raised below must not show this as its context
+            if too_late is None:
+                self.driver.call(lambda now: self._expire(reply, timeout))
+                return reply.wait()
             self._give_up(reply, undo, cancellable)
             raise too_late()
         except RtmError:
@@ -395,15 +409,27 @@ class Runtime:
         if home.queue.ended and self.core.state in _JOINABLE:
             raise NotJoined(f"this Channel of {home.name!r} has ended; join() gives a new one")
 
+    def check_open(self) -> None:
+        """Raises ClientClosed once ``close`` was called."""
+        if self.closed:
+            raise closed_error(None)
+
     def login(self, uid: str, token: str | Callable[[], str] | None, now: float) -> int:
         """The core's login; begins a new stream of the client's own events if the last one has ended."""
         provider = token if callable(token) else None
         text = None if callable(token) else token
         request_id = self.core.login(uid, text, token_provider=provider is not None, now=now)
         self._provider = provider
+        self._provider_faults = FailureNotes(interval_seconds=math.inf)  # each once in a login
+        self.driver.last_failure = None
         if self.client_home.queue.ended:
             self.client_home = self._homes[""] = Home("", self.config)
         return request_id
+
+    def login_timeout(self, timeout: float | None) -> LoginTimeout:
+        """What a login raises whose own timeout is over."""
+        uid, attempts = self.core.uid or "", self.core.attempts
+        return login_timed_out(uid, timeout or 0.0, attempts=attempts, cause=self.driver.last_failure)
 
     def leave(self, home: Home, timeout_seconds: float | None, now: float) -> int:
         """The core's leave; its iterator ends at once."""
@@ -428,10 +454,10 @@ class Runtime:
         if home.feed is feed and self.is_current(home):
             self.core.consumed(home.name, count, size, now=now)
 
-    def stop_iterating(self, home: Home | None, feed: SimpleQueue[Any], now: float) -> None:
-        """An iterator is gone; without ``home`` it never began."""
+    def stop_iterating(self, home: Home | None, feed: SimpleQueue[Any], dropped: int, now: float) -> None:
+        """An iterator is gone; without ``home`` it never began. It took note of ``dropped`` events without saying so."""
         if home is not None and home.feed is feed:
-            home.stop_iterating()
+            home.stop_iterating(dropped)
             if self.is_current(home):
                 self.core.iterating(home.name, False, now=now)
 
@@ -458,11 +484,14 @@ class Runtime:
             self._waiting[reply.request_id] = reply
         return True
 
-    def _expire(self, reply: Reply[Any]) -> None:
+    def _expire(self, reply: Reply[Any], timeout: float | None) -> None:
         """The time of a call is over. If it was never begun it ends here; else the core's own timer ends it."""
         if not reply.answered and reply.request_id is None:
             reply.fail(
-                RequestTimeout("too many requests were unanswered for all of the timeout", outcome=Outcome.NOT_SENT)
+                RequestTimeout(
+                    f"too many requests were unanswered for {timeout:g} s; this one was not sent",
+                    outcome=Outcome.NOT_SENT,
+                )
             )
 
     def _after_pass(self, now: float) -> None:
@@ -557,27 +586,34 @@ class Runtime:
         provider = self._provider
         assert provider is not None
         if self._asking >= MAX_ASKING:
-            fault = RuntimeError(f"{self._asking} earlier calls of the token provider have not returned")
-            self.core.token_failed(ask_id, fault, now=time.monotonic())
+            fault = TimeoutError(f"{self._asking} earlier calls of the token provider have not returned")
+            self._provider_failed(ask_id, fault, time.monotonic())
             return
 
         def ask() -> None:
             try:
-                token = provider()
-                if not isinstance(token, str):
-                    raise TypeError(f"a token provider must return a str, not {type(token).__name__}")
+                token = ask_provider(provider)
             except BaseException as error:  # whatever it was, the core is to know that no token comes
                 cause = error
-                self.driver.post(lambda now: self._asked(lambda: self.core.token_failed(ask_id, cause, now=now)))
+                self.driver.post(lambda now: self._asked(lambda: self._provider_failed(ask_id, cause, now)))
             else:
                 self.driver.post(lambda now: self._asked(lambda: self.core.token_supplied(ask_id, token, now=now)))
 
         try:
             start_daemon(ask, f"rtm-token-{ask_id}")
         except RuntimeError as error:  # the interpreter exits, or is out of threads
-            self.core.token_failed(ask_id, error, now=time.monotonic())
+            self._provider_failed(ask_id, error, time.monotonic())
         else:
             self._asking += 1
+
+    def _provider_failed(self, ask_id: int, fault: BaseException, now: float) -> None:
+        what = f"the token provider raised {type(fault).__name__}"
+        self.driver.last_failure = RtmError(what, code="token_provider_failed")
+        self.driver.last_failure.__cause__ = fault
+        if self._provider_faults.take(fault, now) is not None:
+            # Without the text of the exception, which might hold a token.
+            log.warning("! %s; it is asked again:\n%s", what, "".join(traceback.format_tb(fault.__traceback__)).rstrip())
+        self.core.token_failed(ask_id, fault, now=now)
 
     def _asked(self, tell: Callable[[], None]) -> None:
         self._asking -= 1

@@ -23,6 +23,8 @@ log = logging.getLogger("rtm")
 
 T = TypeVar("T")
 
+LONGEST_WAIT_SECONDS = 1_000_000.0
+"""No wait is longer, whatever it was given; what the operating systems can wait for is not much more."""
 EXIT_SECONDS = 0.5
 """How long all that is still open may take when the interpreter exits."""
 
@@ -62,7 +64,7 @@ class Reply(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> T:
         """The answer, or its exception; raises ``queue.Empty`` if none comes within ``timeout`` seconds."""
-        result, error = self._answers.get(timeout=None if timeout is None else max(0.0, timeout))
+        result, error = self._answers.get(timeout=None if timeout is None else min(max(0.0, timeout), LONGEST_WAIT_SECONDS))
         if error is not None:
             try:
                 raise error

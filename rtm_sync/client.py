@@ -6,7 +6,6 @@ finished.
 
 from __future__ import annotations
 
-import math
 import ssl as ssl_module
 import sys
 import time
@@ -14,11 +13,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from queue import Empty
 from types import TracebackType
-from typing import Self, TypeVar, cast, get_args
+from typing import Self, TypeVar, cast
 
+from rtm_sansio._checks import check_timeout
+from rtm_sansio.auth import check_token_source
 from rtm_sansio.config import ClientConfig
-from rtm_sansio.endpoints import parse_endpoints
-from rtm_sansio.errors import ClientClosed, ConfigError, InvalidArgument, LoginTimeout, Outcome, RequestTimeout
+from rtm_sansio.endpoints import check_client_tls, check_config, parse_endpoints
+from rtm_sansio.errors import ClientClosed, InvalidArgument, Outcome, RequestTimeout
 from rtm_sansio.events import (
     ChannelEvent,
     ChannelMessageReceived,
@@ -28,6 +29,7 @@ from rtm_sansio.events import (
     SendReceipt,
     TokenReceipt,
 )
+from rtm_sansio.queues import MessageFilter, check_handler
 from rtm_sansio.states import ConnectionState
 
 from ._runtime import EventIterator, Handler, Home, Runtime
@@ -35,7 +37,6 @@ from ._threads import is_coroutine_function
 
 E = TypeVar("E")
 
-_EVENT_TYPES = frozenset((*get_args(ClientEvent), *get_args(ChannelEvent)))
 _DEFAULT_CONFIG = ClientConfig()
 
 CLOSE_SECONDS = 2.0
@@ -43,18 +44,8 @@ CLOSE_SECONDS = 2.0
 
 
 def _check_timeout(timeout: float | None) -> None:
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not math.isfinite(timeout) or timeout <= 0:
-        raise InvalidArgument(f"timeout is {timeout!r}; it must be a finite number of seconds above 0, or None")
-    if timeout > MAX_TIMEOUT_SECONDS:
-        raise InvalidArgument(
-            f"a timeout of {timeout!r} s is too long; the limit is {MAX_TIMEOUT_SECONDS:g} s", code="invalid_timeout"
-        )
-
-
-MAX_TIMEOUT_SECONDS = 1_000_000.0
-"""The longest ``timeout=``; what the operating systems can wait for is not much more."""
+    if timeout is not None:
+        check_timeout(timeout)
 
 
 class Client:
@@ -75,17 +66,17 @@ class Client:
         config: ClientConfig = _DEFAULT_CONFIG,
         ssl: ssl_module.SSLContext | None = None,
     ) -> None:
-        if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):
-            raise ConfigError(f"ssl must be an ssl.SSLContext or None, not {type(ssl).__name__}")
         endpoints = parse_endpoints(url)
-        if ssl is not None and not any(endpoint.secure for endpoint in endpoints):
-            raise ConfigError("ssl is given, but no URL begins with wss://; nothing would be encrypted")
+        check_config(config, ClientConfig)
+        check_client_tls(ssl, endpoints)
         self._runtime = Runtime(config, endpoints, ssl)
 
     def __repr__(self) -> str:
         return f"<rtm_sync.Client uid={self.uid!r} {self.state.value}>"
 
     def __enter__(self) -> Self:
+        self._runtime.driver.check_process()
+        self._runtime.check_open()
         return self
 
     def __exit__(
@@ -133,16 +124,13 @@ class Client:
         InvalidState unless DISCONNECTED (S4), InvalidArgument for an impossible uid or token, ClientClosed.
         """
         _check_timeout(timeout)
-        if is_coroutine_function(token):
-            raise InvalidArgument("the token provider is a coroutine function; it works with rtm_async only")
-        if token is not None and not isinstance(token, str) and not callable(token):
-            raise InvalidArgument(f"token must be a str, a callable or None, not {type(token).__name__}")
+        check_token_source(token)
         self._runtime.request(
             lambda now: self._runtime.login(uid, token, now),
             timeout=timeout,
             waits=False,
             undo=self._runtime.undo_login,
-            too_late=lambda: LoginTimeout(f"no success within the timeout of {timeout} s given to login()"),
+            too_late=lambda: self._runtime.login_timeout(timeout),
         )
 
     def logout(self, *, timeout: float | None = None) -> None:
@@ -206,7 +194,7 @@ class Client:
 
     @staticmethod
     def _renewal_too_late() -> RequestTimeout:
-        return RequestTimeout("renew_token() was not answered within its timeout", outcome=Outcome.UNKNOWN)
+        return RequestTimeout("no answer to the renewal within the timeout", outcome=Outcome.UNKNOWN)
 
     def retry_now(self) -> None:
         """Make an attempt to connect at once, for instance when the network has changed (S16).
@@ -249,13 +237,13 @@ class Client:
 
         Handlers run one after the other in a thread of their own and may call the client, ``close`` included.
         What a handler raises is logged (S53). If 10,000 calls wait the oldest are dropped, which is logged as
-        well. Raises InvalidArgument for something that cannot be called, or a coroutine function.
+        well. Raises InvalidArgument for something that cannot be called, or a coroutine function; ClientClosed.
         """
         self._runtime.driver.check_process()
-        if event_type not in _EVENT_TYPES:
-            raise InvalidArgument(f"{event_type!r} is not a class of events, such as MemberJoined")
-        if not callable(handler) or is_coroutine_function(handler):
-            raise InvalidArgument("handler must be a plain callable; coroutine functions work with rtm_async only")
+        check_handler(event_type, handler)
+        if is_coroutine_function(handler):
+            raise InvalidArgument("a handler must be a plain function here; coroutine functions work with rtm_async only")
+        self._runtime.check_open()
         registration = Handler(event_type, handler)
         self._runtime.add_handler(registration)
         return lambda: self._runtime.remove_handler(registration)
@@ -265,7 +253,8 @@ class Channel:
     """A joined channel; made by ``Client.join``.
 
     Iterating it gives its messages (ChannelMessageReceived) and passes over other events; ``events`` gives
-    all. One iterator at a time. It ends at ``leave``, ``logout`` and ``close``, raises SessionEnded when the
+    all. One iterator at a time. While nobody iterates it, the newest 1,000 events are kept; how many older ones
+    were dropped is told by ``EventsDropped``, and by ``lost_before`` of the next message. Iterating ends at ``leave``, ``logout`` and ``close``, raises SessionEnded when the
     client is ABORTED and ChannelUnavailable when the channel was lost; interruptions do not end it. Once
     ended it stays so: joining again gives another object.
     """
@@ -331,7 +320,7 @@ class Channel:
         )
 
     def __iter__(self) -> EventIterator[ChannelMessageReceived]:
-        return EventIterator(self._runtime, self._home, ChannelMessageReceived)
+        return EventIterator(self._runtime, self._home, MessageFilter())
 
     def events(self) -> EventIterator[ChannelEvent | EventsDropped]:
         """Iterates all events of the channel: messages, joins, leaves, gaps (S52). One iterator at a time."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
-import math
 import os
 import random
 import socket
 import ssl as ssl_module
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -19,10 +19,11 @@ from queue import Empty
 from types import TracebackType
 from typing import Any, Self
 
-from rtm_sansio.auth import Identity, LoginDenied, judge
+from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, check_ban, judge
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
-from rtm_sansio.errors import ConfigError, InvalidArgument, InvalidState, RtmError
+from rtm_sansio.endpoints import check_address, check_config, check_server_tls
+from rtm_sansio.errors import ConfigError, InvalidState, RtmError
 from rtm_sansio.events import LoginRequested, RenewalRequested
 from rtm_sansio.hub import Hub
 
@@ -47,7 +48,7 @@ log = logging.getLogger("rtm")
 
 def _closed_error(fault: BaseException | None) -> RtmError:
     if fault is None:
-        return InvalidState("the server is closed; make a new one", code="closed")
+        return InvalidState("the server was closed; make a new one", code="closed")
     error = InvalidState("the server has ended by an internal error, which was logged", code="closed")
     error.__cause__ = fault
     return error
@@ -65,6 +66,8 @@ class _Hosting:
     ) -> None:
         self._authenticate = authenticate
         self._blocking = bool(getattr(authenticate, "blocking", True))
+        self._faults = FailureNotes()
+        self._faults_lock = threading.Lock()
         self._workers = Workers("rtm-authenticator", threads=AUTHENTICATOR_THREADS, max_waiting=MAX_WAITING_LOGINS)
         self.hub = Hub(config, entropy=os.urandom, rng=random.Random())
         self.driver = Driver(
@@ -121,18 +124,26 @@ class _Hosting:
         except LoginDenied as denied:
             log.info("! the login of %r is refused: %s", request.uid, denied)
             return self._refusal(request, denied.refusal_code, str(denied), denied.retry_after_seconds)
-        except Exception:
-            # An exception may quote what it could not find: the token never reaches the log.
-            text = traceback.format_exc()
-            for secret in (request.token, repr(request.token)[1:-1]):
-                if secret:
-                    text = text.replace(secret, "<token>")
-            log.error("! the authenticator failed for %r:\n%s", request.uid, text.rstrip())  # noqa: TRY400
+        except Exception as fault:
+            self._log_fault(request, fault)
             return self._refusal(
                 request, Code.AUTHENTICATOR_FAILED, "the login could not be checked; try again later", None
             )
         accept = hub.accept_login if isinstance(request, LoginRequested) else hub.accept_renewal
         return lambda now: accept(transport_id, expires_at=identity.expires_at, now=now)
+
+    def _log_fault(self, request: LoginRequested | RenewalRequested, fault: Exception) -> None:
+        with self._faults_lock:
+            passed_over = self._faults.take(fault, time.monotonic())
+        if passed_over is None:
+            return  # a client that tries again and again must not fill the log
+        # An exception may quote what it could not find: the token never reaches the log.
+        text = "".join(traceback.format_exception(fault)).rstrip()
+        for secret in (request.token, repr(request.token)[1:-1]):
+            if secret:
+                text = text.replace(secret, "<token>")
+        before = f" (and {passed_over} times before, in the same way)" if passed_over else ""
+        log.error("! the authenticator failed for %r%s:\n%s", request.uid, before, text)
 
     def _refusal(
         self, request: LoginRequested | RenewalRequested, code: int, text: str, retry_after: float | None
@@ -152,8 +163,8 @@ class Server:
     it.
 
     ``authenticate`` is called with each LoginRequested and RenewalRequested and returns an ``Identity`` or a
-    bool, or raises ``LoginDenied``; whatever else it raises is logged and told to the client as passing
-    trouble. It is called in one of four threads, unless it has an attribute ``blocking`` that is False. There
+    bool, or raises ``LoginDenied``; whatever else it raises is told to the client as passing trouble, and logged,
+    the same once a minute. It is called in one of four threads, unless it has an attribute ``blocking`` that is False. There
     is no default: take ``JwtAuthenticator``, a callable of your own, or, on loopback only, ``allow_any_uid``.
 
     Port 0 takes a free one. ``ssl`` is a server context for TLS. ``sock`` is a listening socket to be used in
@@ -170,16 +181,14 @@ class Server:
         ssl: ssl_module.SSLContext | None = None,
         sock: socket.socket | None = None,
     ) -> None:
-        if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):
-            raise ConfigError(f"ssl must be an ssl.SSLContext or None, not {type(ssl).__name__}")
-        if not callable(authenticate):
-            raise ConfigError("authenticate must be a callable: JwtAuthenticator(...), allow_any_uid, or your own")
+        check_address(host, port)
+        check_authenticator(authenticate)
         if is_coroutine_function(authenticate):
             raise ConfigError("authenticate is a coroutine function; it works with rtm_async only")
-        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
-            raise ConfigError(f"port is {port!r}; it must be a number from 0 to 65535")
-        if sock is not None and sock.type != socket.SOCK_STREAM:
-            raise ConfigError("sock must be a listening stream socket")
+        check_config(config, ServerConfig)
+        check_server_tls(ssl)
+        if sock is not None and not (isinstance(sock, socket.socket) and sock.type == socket.SOCK_STREAM):
+            raise ConfigError("sock must be a stream socket")
         self._host, self._port, self._sock = host, port, sock
         self._authenticate = authenticate
         self._config = config
@@ -220,7 +229,7 @@ class Server:
         reachable from beyond loopback, InvalidState if it was started before.
         """
         if self._hosting is not None or self._closed:
-            raise InvalidState("start(): the server was started before; make a new one")
+            raise InvalidState("the server was started or closed before; make a new one")
         listeners = [self._sock] if self._sock is not None else _listen(self._host, self._port)
         try:
             if getattr(self._authenticate, "development_only", False):
@@ -267,13 +276,7 @@ class Server:
 
         Raises InvalidArgument for a time that is not above 0, InvalidState unless the server is running.
         """
-        if (
-            isinstance(seconds, bool)
-            or not isinstance(seconds, (int, float))
-            or not math.isfinite(seconds)
-            or seconds <= 0
-        ):
-            raise InvalidArgument(f"seconds is {seconds!r}; it must be a finite number above 0")
+        check_ban(seconds)
         hosting = self._running()
         hosting.driver.call(lambda now: hosting.hub.ban(uid, seconds, now=now))
 
@@ -301,12 +304,14 @@ class Server:
 
     def _bound(self) -> tuple[str, int]:
         if self._address is None:
-            raise InvalidState("the server has no address before start()")
+            raise InvalidState("the server was not started; call start(), or use it as a context manager")
         return self._address
 
     def _running(self) -> _Hosting:
+        if self._closed:
+            raise _closed_error(None)
         if self._hosting is None:
-            raise InvalidState("the server is not running; call start(), or use it in a with block")
+            raise InvalidState("the server was not started; call start(), or use it as a context manager")
         return self._hosting
 
 

@@ -94,6 +94,7 @@ def test_timeout(seconds: float):
         assert isinstance(error, RequestTimeout)
         assert isinstance(error, TimeoutError)
         assert (error.outcome, error.code) == (Outcome.UNKNOWN, "request_timeout")
+        assert str(error) == "timed out: the server did not answer; the server may have carried it out"
         rig.say(Sent(number, EPOCH, 1, 0))
 
 
@@ -121,6 +122,7 @@ def test_waits_without_a_link():
     rig.advance(0.001)
     error = rig.error(short)
     assert (type(error), error.outcome) == (RequestTimeout, Outcome.NOT_SENT)
+    assert "there is no connection to the server; a longer timeout= waits" in str(error)
     rig.call("retry_now")
     rig.accept()
     assert [one.number for one in rig.server.of_type(PublishText)] == numbers
@@ -506,7 +508,9 @@ def test_a_timed_out_request_is_not_sent_later():
     sent = [one.number for one in rig.server.of_type(PublishText)]
     assert len(sent) < 5
     for number in numbers:
-        assert rig.error(number).outcome is (Outcome.UNKNOWN if number in sent else Outcome.NOT_SENT)
+        error = rig.error(number)
+        assert error.outcome is (Outcome.UNKNOWN if number in sent else Outcome.NOT_SENT)
+        assert ("the server's 1 requests a second" in str(error)) is (number not in sent)
 
 
 def test_batches_are_split():

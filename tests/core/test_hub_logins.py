@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.fake_client import WALL, Bench
+from core.fake_client import WALL, Bench, FakeClient
 from rtm_sansio.codes import Code, CodeKind, code_kind
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.errors import ConfigError, InvalidArgument
@@ -13,6 +13,7 @@ from rtm_sansio.messages import (
     Failed,
     JoinedEntry,
     Kicked,
+    Leave,
     LeftEntry,
     Limits,
     Login,
@@ -371,6 +372,36 @@ class TestOneUidOneInstance:
         """A misuse raises at the call."""
         with pytest.raises(InvalidArgument):
             Bench().hub.ban("alice", seconds, now=1000.0)
+
+    @pytest.mark.parametrize("uid", ["", "x" * 65, "ümlaut"])
+    def test_a_kick_or_ban_of_what_is_no_uid(self, uid: str) -> None:
+        """A misuse raises at the call."""
+        hub = Bench().hub
+        with pytest.raises(InvalidArgument, match="1 to 64 printable ASCII"):
+            hub.kick(uid, now=1000.0)
+        with pytest.raises(InvalidArgument, match="1 to 64 printable ASCII"):
+            hub.ban(uid, 1.0, now=1000.0)
+
+    def test_a_logout_needs_no_statement(self) -> None:
+        """S7, S59: a client that logs out before it could state its wishes leaves no session behind."""
+        bench = Bench()
+        alice = FakeClient(bench, 0)
+        alice.shake_hands()
+        alice.login("alice", want=None)
+        alice.send(Logout(9))
+        assert alice.answer(9).number == 9
+        assert alice.close_code == 1000
+        assert not bench.login("alice", resume=alice).welcome.resumed
+
+    def test_a_logout_is_never_refused_for_the_rate(self) -> None:
+        """S7, S45."""
+        bench = Bench(ServerConfig(requests_per_second=1, request_burst=1))
+        alice = bench.login("alice")
+        for number in range(1, 4):
+            alice.send(Leave(number, "room"))
+        assert isinstance(alice.messages[-1], Failed)
+        alice.send(Logout(9))
+        assert alice.answer(9).number == 9
 
     def test_logout_ends_the_session_at_once(self) -> None:
         """S7, S38: confirmed, closed, and seen as a logout."""
