@@ -29,9 +29,9 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 from wsproto import WSConnection
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import AcceptConnection, BytesMessage, Request
+from wsproto.events import AcceptConnection, BytesMessage, Ping, Request
 
-from rtm_sansio._frames import encode_masked_frame
+from rtm_sansio._frames import BINARY, CONTINUATION, PING, encode_masked_frame
 from rtm_sansio._wire import ClientWire, Opened, ServerWire, Wire, encode_frame
 
 Job = Callable[[int], None]
@@ -106,6 +106,61 @@ def receive_websockets(role: str, stream: bytes) -> Job:
                 assert frame.data
 
     return job
+
+
+# --- rare frames: pings with their pongs, and fragments --------------------------------------------------
+
+
+def rare_ours(role: str, stream: bytes) -> Job:
+    wire: Wire = open_wires()[0 if role == "server" else 1]
+
+    def job(rounds: int) -> None:
+        for _ in range(rounds):
+            assert wire.receive(stream)
+            wire.data_to_send()
+
+    return job
+
+
+def rare_wsproto(role: str, stream: bytes) -> Job:
+    connection = Connection(ConnectionType.SERVER if role == "server" else ConnectionType.CLIENT)
+
+    def job(rounds: int) -> None:
+        for _ in range(rounds):
+            connection.receive_data(stream)
+            for event in connection.events():
+                if isinstance(event, Ping):
+                    connection.send(event.response())
+
+    return job
+
+
+def rare_websockets(role: str, stream: bytes) -> Job:
+    protocol = websockets_protocol(role)
+
+    def job(rounds: int) -> None:
+        for _ in range(rounds):
+            protocol.receive_data(stream)
+            assert protocol.events_received()
+            protocol.data_to_send()
+
+    return job
+
+
+def rare_streams(role: str) -> list[tuple[str, bytes]]:
+    """As a flood would be: 64 frames without a payload, and a heartbeat (in the last fragment)."""
+
+    def frame(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
+        if role == "server":
+            return encode_masked_frame(payload, MASK, opcode=opcode, fin=fin)
+        return encode_frame(payload, opcode=opcode, fin=fin)
+
+    pings = frame(b"", PING) * BATCH + frame(HEARTBEAT, BINARY)
+    fragments = frame(b"", CONTINUATION, fin=False) * (BATCH - 1)
+    return [
+        (f"pings, {BATCH} a read", pings),
+        (f"fragments, {BATCH} a read", frame(b"", BINARY, fin=False) + fragments + frame(HEARTBEAT, CONTINUATION)),
+    ]
 
 
 # --- sending: from the payload to the bytes for a write ---------------------------------------------------
@@ -236,6 +291,10 @@ def main() -> None:
                 report(f"{role} receives {name}{kind}", *figures)
             jobs = [send(role, payload) for send in (send_ours, send_wsproto, send_websockets)]
             report(f"{role} sends {name}", *measure(jobs, rounds=frames, repeats=repeats, per_call=1))
+        for name, stream in rare_streams(role):
+            jobs = [receive(role, stream) for receive in (rare_ours, rare_wsproto, rare_websockets)]
+            figures = measure(jobs, rounds=max(1, frames // BATCH), repeats=repeats, per_call=BATCH + 1)
+            report(f"{role} receives {name}", *figures)
     jobs = [send_shared(MESSAGE), send_wsproto("server", MESSAGE), send_websockets("server", MESSAGE)]
     report(
         "one frame for all (encode_frame), 128 bytes",

@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 from rtm_sansio.driving import AcceptingCore, ConnectingCore, DrivenCore
 from rtm_sansio.effects import CloseTransport, Endpoint, OpenTransport, PauseReading, ResumeReading, Transmit
 from rtm_sansio.endpoints import failure_from
-from rtm_sansio.errors import TransportFailure
+from rtm_sansio.errors import RtmError, TransportFailure
 
 LINGER_SECONDS = 2.0
 """How long a transport that is closed with ``flush`` may take for its last bytes and the peer's goodbye."""
@@ -138,11 +138,21 @@ class _Link(asyncio.Protocol):
 class Driver(Generic[_Core]):
     """What both roles share. ``on_output`` gets, in order, every output that is not about a transport.
 
-    It must not raise. It may call the core; what comes out then follows behind.
+    It must not raise. It may call the core; what comes out then follows behind. ``after_pump`` is called each time
+    when the core has nothing more to say; it may call the core too, and then ``pump_soon``.
     """
 
-    def __init__(self, core: _Core, *, loop: asyncio.AbstractEventLoop, on_output: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        core: _Core,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        on_output: Callable[[Any], None],
+        after_pump: Callable[[], None] | None = None,
+    ) -> None:
         self.core = core
+        self.last_failure: RtmError | None = None
+        """Why the last transport could not be opened, or ended, if it was an error. The owner may clear it."""
         self.loop = loop
         self.time = loop.time
         self.waiting: set[_Link] = set()
@@ -151,6 +161,7 @@ class Driver(Generic[_Core]):
         self._alive: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_output = on_output
+        self._after_pump = after_pump
         self._effects: dict[type, Callable[[Any], None]] = {
             CloseTransport: self._close,
             PauseReading: self._pause_reading,
@@ -187,6 +198,8 @@ class Driver(Generic[_Core]):
         finally:
             self._pumping = False
         self._settle()
+        if self._after_pump is not None:
+            self._after_pump()
 
     def pump_soon(self) -> None:
         """The same at the end of this pass of the loop: what is sent until then leaves together."""
@@ -263,6 +276,7 @@ class Driver(Generic[_Core]):
         link.gone = True
         del self._links[link.transport_id]
         cause = None if exc is None else failure_from(exc, while_open=True)
+        self.last_failure = cause or self.last_failure
         _log.info("transport %d ended: %s", link.transport_id, cause or "closed by the peer")
         self.core.transport_lost(link.transport_id, cause, now=self.time())
         self.pump()
@@ -334,8 +348,9 @@ class ConnectingDriver(Driver[ConnectingCore]):
         loop: asyncio.AbstractEventLoop,
         on_output: Callable[[Any], None],
         tls: ssl.SSLContext | None = None,
+        after_pump: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(core, loop=loop, on_output=on_output)
+        super().__init__(core, loop=loop, on_output=on_output, after_pump=after_pump)
         self._tls = tls
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._effects[OpenTransport] = self._open
@@ -366,6 +381,7 @@ class ConnectingDriver(Driver[ConnectingCore]):
     def _failed(self, transport_id: int, cause: TransportFailure) -> None:
         if self._opening.pop(transport_id, None) is not None and not self._stopped:
             _log.info("transport %d could not be opened: %s", transport_id, cause)
+            self.last_failure = cause
             self.core.transport_failed(transport_id, cause, now=self.time())
             self.pump()
 

@@ -13,28 +13,29 @@ import asyncio
 import contextvars
 import inspect
 import logging
+import math
 import os
 import random
 import ssl as ssl_module
 import threading
 import time
+import traceback
 import warnings
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, get_args
+from typing import Any, Generic, Protocol, Self, TypeVar
 
+from rtm_sansio._checks import check_timeout
+from rtm_sansio.auth import FailureNotes, ask_provider, check_token_source
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken
-from rtm_sansio.endpoints import parse_endpoints
+from rtm_sansio.endpoints import check_client_tls, check_config, login_timed_out, parse_endpoints
 from rtm_sansio.errors import (
     ClientClosed,
-    ConfigError,
-    InvalidArgument,
     InvalidState,
-    LoginTimeout,
     NotJoined,
     NotLoggedIn,
     Outcome,
@@ -55,7 +56,7 @@ from rtm_sansio.events import (
     TokenReceipt,
     home_of,
 )
-from rtm_sansio.queues import Ending, HomeQueue, ending_of
+from rtm_sansio.queues import Ending, HomeQueue, MessageFilter, check_handler, ending_of
 from rtm_sansio.states import ConnectionState
 
 from ._driver import LINGER_SECONDS, ConnectingDriver
@@ -69,7 +70,6 @@ MAX_PROVIDER_THREADS = 4
 """Calls of a token provider that have not returned; with more of them it counts as failed (F-54)."""
 
 _DEFAULT_CONFIG = ClientConfig()
-_EVENT_TYPES = frozenset((*get_args(ClientEvent), *get_args(ChannelEvent)))
 _JOINABLE = (ConnectionState.CONNECTED, ConnectionState.RECONNECTING)
 _log = logging.getLogger("rtm")
 _E = TypeVar("_E")
@@ -82,13 +82,26 @@ class _Command(Protocol):
 
 
 class _Call:
-    """A caller that waits for its request; ``undo`` takes back a success that it never came to know of."""
+    """A caller that waits for its request; ``undo`` takes back a success that it never came to know of. It has no id
+    while it waits for room."""
 
-    __slots__ = ("future", "undo")
+    __slots__ = ("future", "request_id", "undo")
 
     def __init__(self, future: asyncio.Future[Any], undo: Callable[[Any], None] | None) -> None:
         self.future = future
         self.undo = undo
+        self.request_id: int | None = None
+
+
+class _Turn:
+    """A call that waits for room in front of a full core (S35)."""
+
+    __slots__ = ("call", "command", "deadline")
+
+    def __init__(self, call: _Call, command: _Command, deadline: float) -> None:
+        self.call = call
+        self.command = command
+        self.deadline = deadline
 
 
 class _Subscription:
@@ -134,17 +147,17 @@ class EventIterator(Generic[_E]):
     It goes on through interruptions. It ends behind the last event after ``leave()`` (of its channel),
     ``logout()`` and ``close()``; it raises SessionEnded when the server has ended the session, and
     ChannelUnavailable when its channel could not be rejoined. It begins with the first step, which raises
-    InvalidState if another one is at work on the same events. Leaving the loop, or ``aclose()``, ends it;
-    events then wait for the next one.
+    InvalidState if another one is at work on the same events, and ClientClosed after ``close()``. Leaving the
+    loop, or ``aclose()``, ends it; events then wait for the next one.
     """
 
-    __slots__ = ("_bytes", "_client", "_count", "_find_home", "_home", "_only", "_stopped")
+    __slots__ = ("_bytes", "_client", "_count", "_find_home", "_home", "_messages", "_stopped")
 
-    def __init__(self, client: Client, find_home: Callable[[], _Home], only: type | None) -> None:
+    def __init__(self, client: Client, find_home: Callable[[], _Home], messages: MessageFilter | None) -> None:
         self._client = client
         self._find_home = find_home
         self._home: _Home | None = None
-        self._only = only
+        self._messages = messages
         self._stopped = False
         self._count = 0
         self._bytes = 0
@@ -170,8 +183,11 @@ class EventIterator(Generic[_E]):
                     self._bytes += len(event.message)  # as event_bytes() does, which is a call more
                 if self._count >= CONSUMED_BATCH:
                     self._report(home)
-            if self._only is None or kind is self._only:
+            if self._messages is None:
                 return event  # type: ignore[no-any-return]
+            message = self._messages.take(event)
+            if message is not None:
+                return message  # type: ignore[return-value]
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -182,6 +198,7 @@ class EventIterator(Generic[_E]):
         self._client._check_loop()
         home = self._find_home()
         if not self._stopped:
+            self._client._check_open()
             home.queue.start_iterating()
             self._home = home
             self._client._begin_iterating(home)
@@ -207,6 +224,8 @@ class EventIterator(Generic[_E]):
             return
         self._stopped = True
         if self._home is not None:
+            if self._messages is not None:
+                self._home.queue.put_back((), dropped=self._messages.dropped)
             self._home.queue.stop_iterating()
             self._home.wake()
             self._client._end_iterating(self._home)
@@ -220,7 +239,8 @@ class Channel:
     """A joined channel, made by ``Client.join``: through reconnects, until ``leave()`` or the session's end.
 
     ``async for message in channel`` yields messages and passes over the other events, which ``events()``
-    yields too.
+    yields too. While nobody iterates it, the newest 1,000 events are kept; how many older ones were dropped is
+    told by ``EventsDropped``, and by ``lost_before`` of the next message.
     """
 
     __slots__ = ("_client", "_home", "_name", "_receipt")
@@ -258,13 +278,14 @@ class Channel:
         RequestRefused, RequestAbandoned; the ``outcome`` of the last two and of RequestTimeout says whether
         it may have been sent.
         """
+        _check_timeout(timeout)
         client = self._client
         client._enter()
         receipt: SendReceipt = await client._request(partial(self._publish, message), timeout, soon=True)
         return receipt
 
     def _publish(self, message: str | bytes, *, timeout_seconds: float | None, now: float) -> int:
-        self._check_joined("send()")
+        self._check_joined()
         return self._client._core.publish(self._name, message, timeout_seconds=timeout_seconds, now=now)
 
     async def leave(self, *, timeout: float | None = None) -> None:
@@ -272,29 +293,30 @@ class Channel:
 
         Iterators end behind what they still hold. Raises NotJoined, NotConnected, RequestTimeout.
         """
+        _check_timeout(timeout)
         client = self._client
         client._enter()
         # It has counted: cancelling the call must not keep what is not sent yet from being sent.
         await client._request(self._leave, timeout, cancellable=False)
 
     def _leave(self, *, timeout_seconds: float | None, now: float) -> int:
-        self._check_joined("leave()")
+        self._check_joined()
         request_id = self._client._core.leave(self._name, timeout_seconds=timeout_seconds, now=now)
         self._client._end_channel(self._name, None)
         return request_id
 
-    def _check_joined(self, call: str) -> None:
+    def _check_joined(self) -> None:
         # In the other states the core says better what is wrong. A new Channel of the same name is not this
         # one.
         if self._home.queue.ended and self._client.state in _JOINABLE:
-            raise NotJoined(f"{call}: this Channel of {self._name!r} has ended; join() gives a new one")
+            raise NotJoined(f"this Channel of {self._name!r} has ended; join() gives a new one")
 
     def events(self) -> EventIterator[ChannelEvent | EventsDropped]:
         """All events of the channel, in the order of its log (S52)."""
         return EventIterator(self._client, lambda: self._home, None)
 
     def __aiter__(self) -> EventIterator[ChannelMessageReceived]:
-        return EventIterator(self._client, lambda: self._home, ChannelMessageReceived)
+        return EventIterator(self._client, lambda: self._home, MessageFilter())
 
 
 class Client:
@@ -317,10 +339,8 @@ class Client:
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         endpoints = parse_endpoints(url)
-        if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):
-            raise ConfigError(f"ssl must be an ssl.SSLContext or None, not {type(ssl).__name__}")
-        if ssl is not None and not any(endpoint.secure for endpoint in endpoints):
-            raise ConfigError("ssl is given, but no URL begins with wss://; nothing would be encrypted")
+        check_config(config, ClientConfig)
+        check_client_tls(ssl, endpoints)
         self._config = config
         self._ssl = ssl
         self._core = ClientCore(config, endpoints=endpoints, rng=random.Random(), entropy=os.urandom)
@@ -328,9 +348,10 @@ class Client:
         self._driver: ConnectingDriver | None = None
         self._homes: dict[str, _Home] = {"": _Home("", config)}
         self._calls: dict[int, _Call] = {}
-        self._room: deque[asyncio.Future[None]] = deque()
+        self._room: deque[_Turn] = deque()
         self._provider: Callable[[], str] | None = None
         self._provider_threads = 0
+        self._provider_faults = FailureNotes(interval_seconds=math.inf)
         self._handlers: dict[type, list[_Subscription]] = {}
         self._handler_backlog: deque[tuple[_Subscription, Any]] = deque()
         self._handler_task: asyncio.Task[None] | None = None
@@ -394,32 +415,39 @@ class Client:
         Raises LoginFailed if the server refuses or can never be reached, with the cause's ``code``;
         LoginTimeout; InvalidState unless DISCONNECTED (S4); InvalidArgument for an impossible uid or token.
         """
-        loop = self._enter()
         _check_timeout(timeout)
-        provider: Callable[[], str] | None = None
-        if token is not None and not isinstance(token, str):
-            provider, token = _checked_provider(token), None
-        request_id = self._core.login(uid, token, token_provider=provider is not None, now=loop.time())
+        check_token_source(token)
+        loop = self._enter()
+        driver = self._driver
+        assert driver is not None
+        provider = token if callable(token) else None
+        text = None if callable(token) else token
+        request_id = self._core.login(uid, text, token_provider=provider is not None, now=loop.time())
         self._provider = provider
+        self._provider_faults = FailureNotes(interval_seconds=math.inf)  # each once in a login
+        driver.last_failure = None
         if self._homes[""].queue.ended:
             self._homes[""] = _Home("", self._config)
+        call = self._new_call(request_id, self._take_back_login)
         if timeout is None:
-            await self._wait(request_id, undo=self._take_back_login)
+            await self._wait(call)
             return
-        error = LoginTimeout(f"no login within the timeout of the call, {timeout} s; it was ended")
-        timer = loop.call_later(timeout, self._give_up, request_id, error)
+
+        def too_late() -> RtmError:
+            return login_timed_out(uid, timeout, attempts=self._core.attempts, cause=driver.last_failure)
+
+        timer = loop.call_later(timeout, self._give_up, request_id, too_late)
         try:
-            await self._wait(request_id, undo=self._take_back_login)
+            await self._wait(call)
         finally:
             timer.cancel()
 
-    def _give_up(self, request_id: int, error: RtmError) -> None:
+    def _give_up(self, request_id: int, too_late: Callable[[], RtmError]) -> None:
         call = self._calls.pop(request_id, None)
         if call is not None:
             self._core.cancel(request_id, now=self._now())
             if not call.future.done():
-                call.future.set_exception(error)
-            self._free_room()
+                call.future.set_exception(too_late())
             self._pump()
 
     def _take_back_login(self, result: Any) -> None:
@@ -434,12 +462,12 @@ class Client:
         That takes at most the config's ``logout_timeout_seconds``, or ``timeout`` seconds if that is less;
         it does not fail because the network is down. All iterators end. Raises NotLoggedIn in DISCONNECTED.
         """
-        loop = self._enter()
         _check_timeout(timeout)
+        loop = self._enter()
         request_id = self._core.logout(now=loop.time())
         timer = None if timeout is None else loop.call_later(timeout, self._end_call, request_id)
         try:
-            await self._wait(request_id)
+            await self._wait(self._new_call(request_id, None))
         except ClientClosed:
             pass  # that it was ended by close() changes nothing: it has been logged out
         finally:
@@ -486,10 +514,9 @@ class Client:
             await self._finish_handlers(self._handler_task, max(deadline - loop.time(), LINGER_SECONDS / 20))
 
     def _begin_logout(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = loop.create_future()
-        self._calls[self._core.logout(now=loop.time())] = _Call(future, None)
+        call = self._new_call(self._core.logout(now=loop.time()), None)
         self._pump()
-        return future
+        return call.future
 
     def _end_everything(self) -> None:
         calls = list(self._calls.values())
@@ -508,17 +535,16 @@ class Client:
         RECONNECTING, RequestRefused, RequestTimeout after ``timeout`` seconds (the config's if None; the
         token stays in use), InvalidArgument.
         """
-        self._enter()
         _check_timeout(timeout)
+        self._enter()
         receipt: TokenReceipt = await self._request(partial(self._renew, token), timeout)
         return receipt
 
     def _renew(self, token: str, *, timeout_seconds: float | None, now: float) -> int:
         request_id = self._core.renew_token(token, now=now)
         if timeout_seconds is not None:  # of which the core knows nothing here
-            error = RequestTimeout("no answer to the renewal within the timeout", outcome=Outcome.UNKNOWN)
             assert self._loop is not None
-            self._loop.call_at(now + timeout_seconds, self._give_up, request_id, error)
+            self._loop.call_at(now + timeout_seconds, self._give_up, request_id, _renewal_too_late)
         return request_id
 
     def retry_now(self) -> Awaitable[None]:
@@ -542,6 +568,7 @@ class Client:
         Raises InvalidArgument, InvalidState if it is joined already, NotConnected, RequestRefused,
         RequestTimeout after ``timeout`` seconds (the config's if None), RequestAbandoned.
         """
+        _check_timeout(timeout)
         self._enter()
         command = partial(self._core.join, channel, echo=echo)
         joined: Channel = await self._request(command, timeout, undo=self._take_back_join)
@@ -565,13 +592,11 @@ class Client:
         coroutine function is awaited. They may call the client, ``close()`` included. What they raise is
         logged (S53).
 
-        Raises InvalidArgument for what is no event class, or a handler that cannot be called.
+        Raises InvalidArgument for what is no event class, or a handler that cannot be called; ClientClosed.
         """
         self._check_process()
-        if event_type not in _EVENT_TYPES:
-            raise InvalidArgument(f"{event_type!r} is not a class of events, such as MemberJoined")
-        if not callable(handler):
-            raise InvalidArgument(f"a handler must be callable, which {type(handler).__name__} is not")
+        check_handler(event_type, handler)
+        self._check_open()
         subscription = _Subscription(handler)
         subscriptions = self._handlers.setdefault(event_type, [])
         subscriptions.append(subscription)
@@ -599,16 +624,21 @@ class Client:
             ) from fault
         if self._loop is None:
             self._loop = loop
-            self._driver = ConnectingDriver(self._core, loop=loop, on_output=self._take, tls=self._ssl)
+            self._driver = ConnectingDriver(
+                self._core, loop=loop, on_output=self._take, tls=self._ssl, after_pump=self._give_room
+            )
         elif loop is not self._loop:
             raise InvalidState("this client belongs to another event loop; make one for each loop")
         return loop
 
     def _enter(self) -> asyncio.AbstractEventLoop:
         loop = self._check_loop()
+        self._check_open()
+        return loop
+
+    def _check_open(self) -> None:
         if self._closed:
             raise _closed_error()
-        return loop
 
     def _now(self) -> float:
         assert self._loop is not None
@@ -630,28 +660,34 @@ class Client:
         undo: Callable[[Any], None] | None = None,
     ) -> Any:
         """Give the core a command, once there is room for it (S35), and wait for its end."""
-        if self._room:  # nobody overtakes those who wait
-            request_id = await self._when_room(command, timeout)
-        else:
+        now = self._now()
+        if not self._room:  # nobody overtakes those who wait
             try:
-                request_id = command(timeout_seconds=timeout, now=self._now())
+                request_id = command(timeout_seconds=timeout, now=now)
             except RequestsFull:
-                request_id = await self._when_room(command, timeout)
-        return await self._wait(request_id, soon=soon, cancellable=cancellable, undo=undo)
+                pass
+            else:
+                return await self._wait(self._new_call(request_id, undo), soon=soon, cancellable=cancellable)
+        assert self._loop is not None
+        seconds = self._config.request_timeout_seconds if timeout is None else timeout
+        call = _Call(self._loop.create_future(), undo)
+        turn = _Turn(call, command, now + seconds)
+        self._room.append(turn)
+        timer = self._loop.call_at(turn.deadline, self._end_turn, turn, seconds)
+        try:
+            return await self._wait(call, soon=True, cancellable=cancellable)
+        finally:
+            timer.cancel()
 
-    async def _wait(
-        self,
-        request_id: int,
-        *,
-        soon: bool = False,
-        cancellable: bool = True,
-        undo: Callable[[Any], None] | None = None,
-    ) -> Any:
-        loop, driver = self._loop, self._driver
-        assert loop is not None
+    def _new_call(self, request_id: int, undo: Callable[[Any], None] | None) -> _Call:
+        assert self._loop is not None
+        call = self._calls[request_id] = _Call(self._loop.create_future(), undo)
+        call.request_id = request_id
+        return call
+
+    async def _wait(self, call: _Call, *, soon: bool = False, cancellable: bool = True) -> Any:
+        driver, future = self._driver, call.future
         assert driver is not None
-        future: asyncio.Future[Any] = loop.create_future()
-        self._calls[request_id] = _Call(future, undo)
         if soon:
             driver.pump_soon()
         else:
@@ -659,69 +695,53 @@ class Client:
         try:
             return await future
         except asyncio.CancelledError:
-            if self._calls.pop(request_id, None) is not None:
+            if call.request_id is None:
+                self._room = deque(turn for turn in self._room if turn.call is not call)
+            elif self._calls.pop(call.request_id, None) is not None:
                 if cancellable:
-                    self._core.cancel(request_id, now=loop.time())
-                    self._free_room()
-            elif undo is not None and not future.cancelled() and future.exception() is None:
-                undo(future.result())  # it had succeeded, but its caller will never know
+                    self._core.cancel(call.request_id, now=self._now())
+            elif call.undo is not None and not future.cancelled() and future.exception() is None:
+                call.undo(future.result())  # it had succeeded, but its caller will never know
             driver.pump()
             raise
 
-    async def _when_room(self, command: _Command, timeout: float | None) -> int:
-        loop = self._loop
-        assert loop is not None
-        _check_timeout(timeout)
-        limit = self._config.request_timeout_seconds if timeout is None else timeout
-        deadline = loop.time() + limit
-        turn: asyncio.Future[None] = loop.create_future()
-        self._room.append(turn)
-        while True:
-            timer = loop.call_at(deadline, self._end_turn, turn, limit)
-            try:
-                await turn
-            except BaseException:
-                if turn.done() and not turn.cancelled() and turn.exception() is None:
-                    self._free_room()  # the turn goes to the next
-                elif turn in self._room:
-                    self._room.remove(turn)
-                raise
-            finally:
-                timer.cancel()
-            try:
-                remaining = max(deadline - loop.time(), 0.001)
-                request_id = command(timeout_seconds=remaining, now=loop.time())
-            except RequestsFull:  # another call was faster
-                turn = loop.create_future()
-                self._room.appendleft(turn)
-            except RtmError:
-                self._free_room()
-                raise
-            else:
-                return request_id
+    def _give_room(self) -> None:
+        """Whenever something may have changed: those who wait for room get it, in the order of their calls.
 
-    @staticmethod
-    def _end_turn(turn: asyncio.Future[None], limit: float) -> None:
-        if not turn.done():
-            turn.set_exception(
+        Not only when a request ends: an answer that nobody waits for any more makes room too.
+        """
+        while self._room:
+            turn, now = self._room[0], self._now()
+            call = turn.call
+            if not call.future.done():
+                try:
+                    request_id = turn.command(timeout_seconds=max(turn.deadline - now, 0.001), now=now)
+                except RequestsFull:
+                    return
+                except RtmError as error:  # such as the end of the session
+                    call.future.set_exception(error)
+                else:
+                    call.request_id = request_id
+                    self._calls[request_id] = call
+                assert self._driver is not None
+                self._driver.pump_soon()
+            self._room.popleft()
+
+    def _end_turn(self, turn: _Turn, seconds: float) -> None:
+        call = turn.call
+        if call.request_id is None and not call.future.done():
+            call.future.set_exception(
                 RequestTimeout(
-                    f"too many requests were unanswered for {limit} s; this one was not sent",
+                    f"too many requests were unanswered for {seconds:g} s; this one was not sent",
                     outcome=Outcome.NOT_SENT,
                 )
             )
 
-    def _free_room(self) -> None:
-        while self._room:
-            turn = self._room.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-
     def _end_room_waiters(self) -> None:
         while self._room:
-            turn = self._room.popleft()
-            if not turn.done():
-                turn.set_exception(_closed_error())
+            call = self._room.popleft().call
+            if not call.future.done():
+                call.future.set_exception(_closed_error())
 
     # --- what comes out of the core
 
@@ -750,13 +770,9 @@ class Client:
             self._end_homes(ending)
         if kind is ConnectionStateChanged:
             _log.info("= %s %s (%s)", self.uid, output.state.value, output.code or output.reason.value)
-            while self._room:  # whoever waits for room is now told by the core what is wrong, if anything is
-                self._free_room()
 
     def _completed(self, output: RequestCompleted) -> None:
         call = self._calls.pop(output.request_id, None)
-        if self._room:
-            self._free_room()
         if call is None:
             return
         result: Any = output.result
@@ -771,8 +787,6 @@ class Client:
 
     def _erred(self, output: RequestErred) -> None:
         call = self._calls.pop(output.request_id, None)
-        if self._room:
-            self._free_room()
         if call is not None and not call.future.done():
             call.future.set_exception(output.error)
 
@@ -847,13 +861,13 @@ class Client:
                 fault = error
         else:
             fault = TimeoutError(f"{MAX_PROVIDER_THREADS} earlier calls of the token provider have not returned")
-        self._core.token_failed(effect.ask_id, fault, now=self._now())
+        self._provider_failed(effect.ask_id, fault)
 
     def _run_provider(self, provider: Callable[[], str], ask_id: int) -> None:
-        token: object = None
+        token = ""
         fault: BaseException | None = None
         try:
-            token = provider()
+            token = ask_provider(provider)
         except BaseException as error:  # told to the core, whatever it is: nobody else would hear of it
             fault = error
         loop = self._loop
@@ -863,16 +877,25 @@ class Client:
         except RuntimeError:  # the loop is closed: nobody asks any more
             pass
 
-    def _provided(self, ask_id: int, token: object, fault: BaseException | None) -> None:
+    def _provided(self, ask_id: int, token: str, fault: BaseException | None) -> None:
         self._provider_threads -= 1
-        if inspect.iscoroutine(token):
-            token.close()
-        if fault is None and isinstance(token, str):
+        if fault is None:
             self._core.token_supplied(ask_id, token, now=self._now())
         else:
-            fault = fault or TypeError(f"a token provider must return a str, not {type(token).__name__}")
-            self._core.token_failed(ask_id, fault, now=self._now())
+            self._provider_failed(ask_id, fault)
         self._pump()
+
+    def _provider_failed(self, ask_id: int, fault: BaseException) -> None:
+        what, now = f"the token provider raised {type(fault).__name__}", self._now()
+        assert self._driver is not None
+        self._driver.last_failure = RtmError(what, code="token_provider_failed")
+        self._driver.last_failure.__cause__ = fault
+        if self._provider_faults.take(fault, now) is not None:
+            # Without the text of the exception, which might hold a token.
+            _log.warning(
+                "! %s; it is asked again:\n%s", what, "".join(traceback.format_tb(fault.__traceback__)).rstrip()
+            )
+        self._core.token_failed(ask_id, fault, now=now)
 
     # --- handlers
 
@@ -938,13 +961,9 @@ def _done(loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
 
 
 def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
-        raise InvalidArgument(f"a timeout must be a number of seconds above 0, not {timeout!r}", code="invalid_timeout")
+    if timeout is not None:
+        check_timeout(timeout)
 
 
-def _checked_provider(provider: Callable[[], str]) -> Callable[[], str]:
-    if not callable(provider):
-        raise InvalidArgument(f"a token must be a str or a function that returns one, not {type(provider).__name__}")
-    if inspect.iscoroutinefunction(provider) or inspect.iscoroutinefunction(type(provider).__call__):
-        raise InvalidArgument("a token provider must be a plain function; it is called in a thread, and may block")
-    return provider
+def _renewal_too_late() -> RequestTimeout:
+    return RequestTimeout("no answer to the renewal within the timeout", outcome=Outcome.UNKNOWN)

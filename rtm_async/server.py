@@ -11,6 +11,7 @@ import os
 import random
 import socket
 import ssl as ssl_module
+import time
 import traceback
 import warnings
 from collections.abc import Awaitable, Callable
@@ -19,9 +20,10 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rtm_sansio.auth import Identity, LoginDenied, judge
+from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, check_ban, judge
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
+from rtm_sansio.endpoints import check_address, check_config, check_server_tls
 from rtm_sansio.errors import ConfigError, InvalidState
 from rtm_sansio.events import LoginRequested, RenewalRequested
 from rtm_sansio.hub import Hub
@@ -54,7 +56,7 @@ class Server:
     server's from then on; with ``ssl`` it speaks ``wss``. ``authenticate`` is called with each login and
     renewal of a token and returns an Identity or a bool, or raises LoginDenied. It may be a coroutine
     function. A plain function is called in a thread, unless it has an attribute ``blocking`` that is False.
-    Whatever else it raises or returns is logged, and refuses the login.
+    Whatever else it raises or returns refuses the login for now, and is logged, the same once a minute.
 
     Raises ConfigError for what can never work.
     """
@@ -70,13 +72,11 @@ class Server:
         sock: socket.socket | None = None,
     ) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        if not callable(authenticate):
-            raise ConfigError(f"authenticate must be callable, which {type(authenticate).__name__} is not")
-        if ssl is not None and not isinstance(ssl, ssl_module.SSLContext):
-            raise ConfigError(f"ssl must be an ssl.SSLContext or None, not {type(ssl).__name__}")
-        if not 0 <= port <= 65535:
-            raise ConfigError(f"the port is {port}; it must be 0 to 65535")
-        if sock is not None and sock.type != socket.SOCK_STREAM:
+        check_address(host, port)
+        check_authenticator(authenticate)
+        check_config(config, ServerConfig)
+        check_server_tls(ssl)
+        if sock is not None and not (isinstance(sock, socket.socket) and sock.type == socket.SOCK_STREAM):
             raise ConfigError("sock must be a stream socket")
         self._host = host
         self._wanted_port = port
@@ -84,6 +84,7 @@ class Server:
         self._ssl = ssl
         self._config = config
         self._authenticate = authenticate
+        self._faults = FailureNotes()
         self._direct = getattr(authenticate, "blocking", True) is False
         self._is_async = inspect.iscoroutinefunction(authenticate) or inspect.iscoroutinefunction(
             type(authenticate).__call__
@@ -132,7 +133,7 @@ class Server:
 
     def _listening(self) -> tuple[str, int]:
         if self._address is None:
-            raise InvalidState("the server has not been started; call start(), or use 'async with'")
+            raise InvalidState("the server was not started; call start(), or use it as a context manager")
         return self._address
 
     async def start(self) -> None:
@@ -142,7 +143,7 @@ class Server:
         InvalidState the second time.
         """
         if self._loop is not None or self._closing is not None:
-            raise InvalidState("the server has been started before; make a new one")
+            raise InvalidState("the server was started or closed before; make a new one")
         loop = asyncio.get_running_loop()
         addresses = [] if self._sock is not None else await self._find_addresses(loop)
         if self._loop is not None or self._closing is not None:  # meanwhile
@@ -222,6 +223,7 @@ class Server:
 
     def ban(self, uid: str, seconds: float) -> Awaitable[None]:
         """End the session of ``uid`` and refuse its logins for so many seconds. Otherwise as ``kick``."""
+        check_ban(seconds)
         loop, hub, driver = self._running("ban()")
         hub.ban(uid, seconds, now=loop.time())
         driver.pump()
@@ -230,8 +232,10 @@ class Server:
     def _running(self, call: str) -> tuple[asyncio.AbstractEventLoop, Hub, AcceptingDriver]:
         if os.getpid() != self._pid:
             raise InvalidState(f"{call}: this server belongs to the process that made it")
+        if self._closing is not None and call != "close()":
+            raise InvalidState("the server was closed; make a new one", code="closed")
         if self._loop is None or self._hub is None or self._driver is None:
-            raise InvalidState(f"{call}: the server has not been started; call start(), or use 'async with'")
+            raise InvalidState("the server was not started; call start(), or use it as a context manager")
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError as fault:
@@ -313,13 +317,20 @@ class Server:
             _log.info("login of %r refused: %s", request.uid, error)
             refuse(error.refusal_code, str(error), error.retry_after_seconds)
             return
+        self._log_fault(request, error)
+        refuse(Code.AUTHENTICATOR_FAILED, "the login could not be checked; try again later", None)
+
+    def _log_fault(self, request: _Request, fault: Exception) -> None:
+        passed_over = self._faults.take(fault, time.monotonic())
+        if passed_over is None:
+            return  # a client that tries again and again must not fill the log
         # An exception may quote what it could not find: the token never reaches the log.
-        text = "".join(traceback.format_exception(error))
+        text = "".join(traceback.format_exception(fault)).rstrip()
         for secret in (request.token, repr(request.token)[1:-1]):
             if secret:
                 text = text.replace(secret, "<token>")
-        _log.error("the authenticator failed for %r:\n%s", request.uid, text.rstrip())
-        refuse(Code.AUTHENTICATOR_FAILED, "the login could not be checked; try again later", None)
+        before = f" (and {passed_over} times before, in the same way)" if passed_over else ""
+        _log.error("! the authenticator failed for %r%s:\n%s", request.uid, before, text)
 
 
 def _is_loopback(host: str) -> bool:

@@ -33,6 +33,11 @@ class Backoff:
         self._count += 1
         return self._rng.uniform(0.0, self._cap)
 
+    def least_delay(self) -> float:
+        """Seconds before an attempt that the server wants sooner: uniform in [0, base], so that nobody comes at
+        once."""
+        return self._rng.uniform(0.0, self._base)
+
     def reset(self) -> None:
         """A connection lived long enough: the count starts again."""
         self._count = 0

@@ -25,6 +25,9 @@ from .messages import (
     WantedChannel,
 )
 
+_EPOCH_BYTES = 8
+_MAX_OFFSET = (1 << 63) - 1
+
 
 class Channels:
     """One reader for each joined channel. What is to be said to the server is returned, for the caller to post."""
@@ -69,6 +72,9 @@ class Channels:
 
     def joined(self, join: Join, joined: Joined) -> JoinReceipt:
         """The join is answered: what follows its offset is ours (S47)."""
+        _check_place(joined.epoch, joined.offset)
+        if joined.member_count < 0:
+            raise ProtocolViolation("a channel with a negative number of members")
         name = join.channel
         config = self._config
         self._readers[name] = ChannelReader(
@@ -148,19 +154,20 @@ class Channels:
 
     def take_entries(self, block: Entries) -> Hold | GoOn | None:
         """A block of a log, passed by its reader; without one it is passed over (S48)."""
+        _check_place(block.epoch, block.first_offset + len(block.entries))
         reader = self._readers.get(block.log)
         if reader is None:
             return None
         wish = reader.take_entries(block, self.own_uid, self._outputs)
         return None if wish is Wish.NOTHING else _message(reader, wish)
 
-    def take_gap(self, gap: Gap) -> None:
+    def take_gap(self, gap: Gap) -> Hold | GoOn | None:
         """Entries of a log are gone (S33)."""
-        if gap.cursor < 0 or (gap.count is not None and gap.count < 0):
-            raise ProtocolViolation("a gap with a negative figure")
+        _check_place(gap.epoch, gap.cursor)
+        if gap.count is not None and not 0 <= gap.count <= _MAX_OFFSET:
+            raise ProtocolViolation("a gap of an impossible size")
         reader = self._readers.get(gap.log)
-        if reader is not None:
-            reader.take_gap(gap, self._outputs)
+        return None if reader is None else _message(reader, reader.take_gap(gap, self._outputs))
 
     def take_going(self, going: Going) -> None:
         """The answer to a go-on."""
@@ -177,6 +184,12 @@ class Channels:
         """The app took events out of the queue of a channel (S52)."""
         reader = self._readers.get(home)
         return None if reader is None else _message(reader, reader.consumed(count, byte_count))
+
+
+def _check_place(epoch: bytes, offset: int) -> None:
+    """A place in a log that we keep, count from, and quote again: one that no log can have is a violation (S50)."""
+    if len(epoch) != _EPOCH_BYTES or not 0 <= offset <= _MAX_OFFSET:
+        raise ProtocolViolation("an epoch or offset that no log has")
 
 
 def _message(reader: ChannelReader, wish: Wish) -> Hold | GoOn | None:

@@ -257,7 +257,14 @@ class Connection:
         self._conversation.link_gone()
         return link
 
-    def link_ended(self, cause: RtmError, *, verdict: bool | None = None, retry_after: float | None = None) -> None:
+    def link_ended(
+        self,
+        cause: RtmError,
+        *,
+        verdict: bool | None = None,
+        retry_after: float | None = None,
+        at_once: bool = False,
+    ) -> None:
         """The link is over and its transport closed, whoever did it: what follows from that in each state (S6, S12,
         S20, S21)."""
         link = self._forget_link()
@@ -269,7 +276,7 @@ class Connection:
             if verdict:
                 self._login_refused(cause)
                 return
-        self._outage.attempt_failed(cause, self.state, verdict=verdict, retry_after=retry_after)
+        self._outage.attempt_failed(cause, self.state, verdict=verdict, retry_after=retry_after, at_once=at_once)
 
     def enter_reconnecting(self, code: str | None = None, message: str | None = None) -> None:
         """The interruption is beyond the grace time, or the session gone (S11, S12, S17)."""
@@ -338,11 +345,12 @@ class Connection:
         self._session = Session(welcome, resumed_from=previous if same else None, now=context.now)
         link.phase = LinkPhase.RESTORING
         link.max_frame_bytes = welcome.limits.max_frame_bytes
+        link.wire.max_message_bytes = max(link.wire.max_message_bytes, welcome.limits.max_frame_bytes)
         link.liveness = self._new_liveness(welcome.limits)
         context.timers.clear(ClientTimer.ATTEMPT)
         context.arm(ClientTimer.RESTORE, context.config.restore_timeout_seconds)
         context.timers.set(ClientTimer.LIVENESS, link.liveness.next_deadline())
-        self._token.login_accepted(link.token_serial, welcome.expires_in)
+        answered = self._token.login_accepted(link.token_serial, welcome.expires_in)
         if self.state is ConnectionState.CONNECTING:
             context.timers.clear(ClientTimer.LOGIN)
             self._login_call.pending = False
@@ -350,6 +358,8 @@ class Connection:
             context.complete(self._login_call.request_id, None)
         elif not same and self.state is ConnectionState.CONNECTED:  # CONNECTED never hides the loss of a session
             self.enter_reconnecting("session_gone", "the server no longer has the session")
+        for number in answered:
+            self._conversation.renewed_by_login(number, welcome.expires_in)
         self._conversation.welcomed(link, self._session, is_new=not same, replaced=previous is not None and not same)
         if link.late_want is not None:
             link.post(link.late_want)
@@ -423,7 +433,7 @@ class Connection:
         for number in tokens.login_refused(serial):
             self._conversation.refuse(number, cause)
         if quoted.serial != serial or (tokens.from_provider and quoted.proved):
-            self.link_ended(cause, verdict=False, retry_after=0.0)
+            self.link_ended(cause, verdict=False, at_once=True)
             return
         self.link_ended(cause, verdict=True, retry_after=retry_after)
         if self.state is ConnectionState.RECONNECTING:

@@ -250,6 +250,14 @@ class Conversation:
             error.__cause__ = cause
             self._context.err(number, error)
 
+    def renewed_by_login(self, number: int, expires_in: float | None) -> None:
+        """A login has quoted the token that this renewal was to bring, or a newer one."""
+        request = self._requests.get(number)
+        assert request is not None
+        self._end(request)
+        if not request.abandoned:
+            self._context.complete(number, TokenReceipt(expires_in=expires_in))
+
     def _answered(self, number: int, *kinds: type[Any]) -> OpenRequest | None:
         """The request that an answer ends; None if nobody waits for it."""
         request = self._requests.get(number)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ._frames import encode_frame
 from ._hub_engine import EnginePort
+from ._hub_flood import FloodGate
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, Position, ServerLink, WatchedChannel
 from .logs import Block, Reading
@@ -14,15 +15,18 @@ from .messages import Gap, Going, GoOn, encode_batch, encode_block
 from .operations import BlockAnnounced, LogEnd, ReadLog, WatchChannel
 
 _FRAME_OVERHEAD_BYTES = 256
+_BYTES_PER_UNIT = 4096
+"""What a unit of the rate pays for, of what a transport is given again at its own wish (S51)."""
 
 
 class Channels:
     """All channels that have readers or publishers on this hub."""
 
-    def __init__(self, context: HubContext, transports: Transports, engine: EnginePort) -> None:
+    def __init__(self, context: HubContext, transports: Transports, engine: EnginePort, flood_gate: FloodGate) -> None:
         self._context = context
         self._transports = transports
         self._engine = engine
+        self._flood_gate = flood_gate
         config = context.config
         self._slow_bytes = config.slow_reader_bytes
         self._feed_below = config.feed_below_bytes
@@ -68,11 +72,13 @@ class Channels:
             self._transports.transmit(link)
         if session.positions is not None:
             session.positions.pop(channel, None)
+        if session.held is not None:
+            session.held.pop(channel, None)
         self.let_go(channel)
 
     def part(self, session: AttachedSession, link: ServerLink) -> None:
         """The link no longer serves the session."""
-        session.positions = None
+        session.positions = session.held = None
         self._feeding.pop(link, None)
         channels, session.channels = session.channels, {}
         for channel in channels.values():
@@ -159,16 +165,26 @@ class Channels:
     ) -> None:
         """A reader at this cursor is live, or is fed from the log until it is (S49)."""
         self.hold(link, session, channel)
+        given = 0 if session.held is None else session.held.pop(channel, 0)
         if epoch == channel.epoch and channel.flushed_end <= cursor <= channel.end:
             channel.live[link] = None  # the next block begins at or before its next entry
         else:
-            self._remember(link, session, channel, Position(epoch, cursor))
+            self._remember(link, session, channel, Position(epoch, cursor, given))
 
     def hold(self, link: ServerLink, session: AttachedSession, channel: WatchedChannel) -> None:
-        """Nothing more of this log: it has no position here meanwhile (S52)."""
-        channel.live.pop(link, None)
-        if session.positions is not None:
-            session.positions.pop(channel, None)
+        """Nothing more of this log: it has no position here meanwhile, only the mark up to where it was given
+        (S52)."""
+        position = None if session.positions is None else session.positions.pop(channel, None)
+        if position is not None:
+            given = max(position.given, position.cursor) if position.epoch == channel.epoch else position.given
+        elif link in channel.live:
+            del channel.live[link]
+            given = channel.flushed_end
+        else:
+            return
+        if session.held is None:
+            session.held = {}
+        session.held[channel] = given
 
     def go_on(self, link: ServerLink, session: AttachedSession, go_on: GoOn) -> None:
         """The log from behind this cursor; the answer stands before what was asked for (S48, S52)."""
@@ -284,6 +300,11 @@ class Channels:
         self._feeding[link] = None
         if session.positions.get(channel) is not position:
             return  # held, left, or placed anew meanwhile
+        if position.cursor < position.given or reading.gap:
+            # It was given this before. Only who asks for it again pays: not who is slow, or comes back (S49, S51).
+            units = 1 + sum(map(len, reading.entries)) // _BYTES_PER_UNIT
+            if reading.cursor < position.given and self._flood_gate.is_flood(link, session, units):
+                return
         del session.positions[channel]
         if reading.gap:
             gap = Gap(channel.name, reading.epoch, reading.cursor, reading.lost)
@@ -295,7 +316,7 @@ class Channels:
         if reading.epoch == channel.epoch and cursor >= channel.flushed_end:
             channel.live[link] = None
         else:  # the last in the row of those to be fed
-            session.positions[channel] = Position(reading.epoch, cursor)
+            session.positions[channel] = Position(reading.epoch, cursor, position.given)
 
 
 def _entries_frame(name: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:

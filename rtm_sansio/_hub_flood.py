@@ -8,6 +8,8 @@ from ._pacing import TokenBucket
 from .codes import Code
 
 _FLOOD_FACTOR = 2
+_EXCESS_BURSTS, _EXCESS_UNITS = 16, 1024
+"""Above so many bursts and units beyond twice the rate nobody waits for the end of the tolerance."""
 _LENIENCE = 1.05
 """The client's clock and ours differ, and the network bunches what a client spaced out."""
 
@@ -29,10 +31,13 @@ class FloodGate:
         )
 
     def is_flood(self, link: ServerLink, session: AttachedSession, units: int = 1) -> bool:
-        """Whether the peer goes on at twice its rate a while after its first rate error; then it is dropped."""
-        if session.flood_bucket.try_take(self._context.now, min(units, self._config.request_burst)):
+        """Whether the peer goes on at twice its rate a while after its first rate error, or is absurdly far above;
+        then it is dropped."""
+        if session.flood_bucket.try_take(self._context.now, units):
             return False
-        if not self._is_persistent(link):
+        persistent = self._is_persistent(link)
+        link.rate_excess += units
+        if not persistent and link.rate_excess <= _EXCESS_BURSTS * self._config.request_burst + _EXCESS_UNITS:
             return False
         self._transports.violation(link, "far above the rate that the welcome states", close_code=Code.FLOODING)
         return True
@@ -49,5 +54,6 @@ class FloodGate:
         now, tolerance = self._context.now, self._config.flood_tolerance_seconds
         if link.rate_error_since is None or now - link.rate_error_at > tolerance:
             link.rate_error_since = now  # the first, or the first after a while without
+            link.rate_excess = 0
         link.rate_error_at = now
         return now - link.rate_error_since >= tolerance

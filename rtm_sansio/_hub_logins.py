@@ -60,28 +60,25 @@ class Logins:
 
     # ------------------------------------------------------------------------------------------------ login
 
-    def take(self, link: ServerLink, message: Any) -> bool:
-        """A message of a transport that serves no session yet: False if it is none that belongs there."""
+    def take(self, link: ServerLink, message: Any) -> str | None:
+        """A message of a transport that serves no session yet; what is wrong with it, if it does not belong there."""
         if link.phase is ServerPhase.LOGIN and type(message) is Login:
             return self._ask(link, message)
-        if link.early is not None and len(link.early) < _MAX_EARLY:
-            link.early.append(message)
-            return True
-        return False
+        if link.early is None:
+            return "something else than a login before the welcome"
+        if len(link.early) >= _MAX_EARLY:
+            return f"more than {_MAX_EARLY} messages behind the login, before the welcome"
+        link.early.append(message)
+        return None
 
-    def _ask(self, link: ServerLink, login: Login) -> bool:
-        if (
-            len(login.instance_id) != _ID_BYTES
-            or len(login.login_id) != _ID_BYTES
-            or login.attempt < 0
-            or len(login.token) > MAX_TOKEN_BYTES
-            or (login.login_epoch is not None and login.login_epoch < 0)
-        ):
-            return False
+    def _ask(self, link: ServerLink, login: Login) -> str | None:
+        fault = _fault_of(login)
+        if fault is not None:
+            return fault
         if not is_valid_name(login.uid, self._config.max_name_length):
             message = f"a uid is 1 to {self._config.max_name_length} printable ASCII characters"
             self._refuse(link, Code.INVALID_UID, message, None)
-            return True
+            return None
         link.phase = ServerPhase.JUDGED
         link.login = login
         link.early = []
@@ -93,7 +90,7 @@ class Logins:
                 wall_clock=self._context.wall_clock(),
             )
         )
-        return True
+        return None
 
     def accept(self, transport_id: int, expires_at: float | None) -> None:
         """The authenticator says yes."""
@@ -167,6 +164,7 @@ class Logins:
         )
         self._sessions.attach(session, link)
         link.phase = ServerPhase.OPEN
+        link.since = self._context.now
         link.wire.max_message_bytes = self._config.max_frame_bytes
         welcome = Welcome(
             session_id=attached.session_id,
@@ -233,3 +231,20 @@ class Logins:
         self._transports.reply(link, answer)
         if link.renewals:
             self._ask_renewal(link, session)
+
+
+def _fault_of(login: Login) -> str | None:
+    """What makes a login a protocol error (S50)."""
+    if len(login.instance_id) != _ID_BYTES:
+        return f"a login's instance_id has {_ID_BYTES} bytes, not {len(login.instance_id)}"
+    if len(login.login_id) != _ID_BYTES:
+        return f"a login's login_id has {_ID_BYTES} bytes, not {len(login.login_id)}"
+    if login.session_id is not None and len(login.session_id) != _ID_BYTES:
+        return f"a login's session_id has {_ID_BYTES} bytes, not {len(login.session_id)}"
+    if login.attempt < 0:
+        return "a login's attempt is negative"
+    if login.login_epoch is not None and login.login_epoch < 0:
+        return "a login's login_epoch is negative"
+    if len(login.token) > MAX_TOKEN_BYTES:
+        return f"a login's token has at most {MAX_TOKEN_BYTES} bytes"
+    return None

@@ -33,6 +33,12 @@ from .operations import Append, Appended, AppendItem, ChannelJoined, ChannelLeft
 
 _APPEND_BYTES = 1024 * 1024
 """What one call of the engine appends at most: a shared one does nothing else meanwhile."""
+_WAITING_BYTES = 4 * 1024 * 1024
+"""What may wait of a session for the requests before it (S55)."""
+_REQUEST_OVERHEAD = 24
+"""Bytes of a request besides its name and its body, at most."""
+_NAMES_PER_UNIT = 8
+"""What a unit of the rate pays for, of the members that a join lists (S51)."""
 
 
 class Requests:
@@ -80,6 +86,9 @@ class Requests:
         if not leaving and self._flood_gate.is_too_fast(link, session):
             self.fail(session, message.number, Code.RATE_EXCEEDED, "more requests than the welcome's rate")
             return
+        size = self._size_of(session, message)
+        if size is None:
+            return
         waiting = session.waiting
         if session.gathered + (len(waiting) if waiting else 0) >= self._config.max_outcomes + leaving:
             text = f"{self._config.max_outcomes} requests are open, which is the limit"
@@ -87,10 +96,14 @@ class Requests:
         elif leaving and not session.stated:
             self._logout(link, session, message)
         elif waiting or session.busy or (session.gathered and not _is_publish(message)):
+            size += session.waiting_bytes
+            if size > (_WAITING_BYTES if session.stated else self._config.max_frame_bytes) and not leaving:
+                self.fail(session, message.number, Code.TOO_MANY_REQUESTS, "more bytes wait than may")
+                return
             if waiting is None:
-                session.waiting = deque((message,))
-            else:
-                waiting.append(message)
+                session.waiting = waiting = deque()
+            waiting.append((size - session.waiting_bytes, message))
+            session.waiting_bytes = size
         else:
             self._actions[type(message)](link, session, message)
 
@@ -101,11 +114,38 @@ class Requests:
             return  # a request that was done at once: the loop that began it goes on
         session.freeing = True
         while session.waiting and not session.busy and session.link is not None:
-            if session.gathered and not _is_publish(session.waiting[0]):
+            if session.gathered and not _is_publish(session.waiting[0][1]):
                 break
-            message = session.waiting.popleft()
+            size, message = session.waiting.popleft()
+            session.waiting_bytes -= size
             self._actions[type(message)](session.link, session, message)
         session.freeing = False
+
+    def _size_of(self, session: AttachedSession, message: Any) -> int | None:
+        """The bytes of a request that are kept while it waits; None if it is refused, for what S45 bounds."""
+        if type(message) is Logout:
+            return 0
+        name = message.channel
+        if name not in session.channels and not is_valid_name(name, self._config.max_name_length):
+            text = f"a channel name is 1 to {self._config.max_name_length} printable ASCII characters"
+            self.fail(session, message.number, Code.INVALID_CHANNEL, text)
+            return None
+        if type(message) is PublishText:
+            size = body_size(message.text)
+        elif type(message) is PublishBytes:
+            size = len(message.data)
+        else:
+            return len(name) + _REQUEST_OVERHEAD
+        if size > self._config.max_message_bytes:
+            text = f"the message has {size} bytes; the limit is {self._config.max_message_bytes}"
+            self.fail(session, message.number, Code.MESSAGE_TOO_LARGE, text)
+            return None
+        size += len(name) + _REQUEST_OVERHEAD
+        if size > self._config.max_request_bytes:
+            text = f"the request has up to {size} bytes; the limit is {self._config.max_request_bytes}"
+            self.fail(session, message.number, Code.MESSAGE_TOO_LARGE, text)
+            return None
+        return size
 
     def fail(self, session: AttachedSession, number: int, code: int, message: str) -> None:
         """Refuse a request; nothing was carried out."""
@@ -118,17 +158,9 @@ class Requests:
         """Gather a message for its channel's next append (S34)."""
         context = self._context
         sent_at = int((context.now + (context.wall_offset or 0.0)) * 1000)
-        size = len(message.data) if type(message) is PublishBytes else body_size(message.text)  # type: ignore[union-attr]
-        if size > self._config.max_message_bytes:
-            text = f"the message has {size} bytes; the limit is {self._config.max_message_bytes}"
-            self.fail(session, message.number, Code.MESSAGE_TOO_LARGE, text)
-            return
         channel = session.channels.get(message.channel)
         if channel is None:
             # No member: but the engine may still know what became of an earlier request (S46).
-            if not is_valid_name(message.channel, self._config.max_name_length):
-                self._fail_name(session, message.number)
-                return
             channel = self._channels.use(message.channel)
             if channel.gathered:
                 self._channels.let_go(channel)
@@ -143,10 +175,6 @@ class Requests:
         session.gathered += 1
         if not channel.appending:
             self._gathering[channel] = None
-
-    def _fail_name(self, session: AttachedSession, number: int) -> None:
-        text = f"a channel name is 1 to {self._config.max_name_length} printable ASCII characters"
-        self.fail(session, number, Code.INVALID_CHANNEL, text)
 
     @property
     def flush_wanted(self) -> bool:
@@ -200,15 +228,14 @@ class Requests:
     # --------------------------------------------------------------------------------- join, leave and logout
 
     def _join(self, link: ServerLink, session: AttachedSession, join: Join) -> None:
-        if not is_valid_name(join.channel, self._config.max_name_length):
-            self._fail_name(session, join.number)
-            return
         session.busy = True
 
         def on_answer(channel: WatchedChannel, answer: ChannelJoined | Refusal) -> None:
             if isinstance(answer, Refusal):
                 self.fail(session, join.number, answer.code, answer.message)
-            elif session.link is not None:
+            elif session.link is not None and not self._flood_gate.is_flood(
+                session.link, session, len(answer.members or ()) // _NAMES_PER_UNIT
+            ):
                 joined = Joined(join.number, answer.epoch, answer.offset, answer.member_count, answer.members)
                 self._transports.reply(session.link, joined)
                 self._channels.place(session.link, session, channel, answer.epoch, answer.offset)
@@ -217,9 +244,6 @@ class Requests:
         self._memberships.join(session, join.channel, join.number, on_answer)
 
     def _leave(self, link: ServerLink, session: AttachedSession, leave: Leave) -> None:
-        if not is_valid_name(leave.channel, self._config.max_name_length):
-            self._fail_name(session, leave.number)
-            return
         session.busy = True
 
         def on_left(answer: ChannelLeft | Refusal) -> None:

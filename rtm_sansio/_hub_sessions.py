@@ -58,6 +58,7 @@ class Sessions:
         link.session = None
         session.link = None
         session.waiting = None
+        session.waiting_bytes = 0
         del self._by_id[session.session_id]
         self._channels.part(session, link)
 

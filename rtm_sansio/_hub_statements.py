@@ -7,12 +7,14 @@ from ._hub_channels import Channels
 from ._hub_memberships import Memberships
 from ._hub_requests import Requests
 from ._hub_transports import Transports
-from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedChannel
+from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, WatchedChannel
 from .codes import Code
 from .messages import ChannelResult, Restored, Want
 from .operations import ChannelJoined, ChannelLeft, Refusal
 
 _RESULTS_PER_MESSAGE = 256
+_MAX_WANTED = 1024
+"""Channels named in a statement: more than may be joined are answered one by one (S44), within reason."""
 
 
 class _Statement:
@@ -49,6 +51,11 @@ class Statements:
         names = {wanted.channel for wanted in want.channels}
         if session.stated or len(names) != len(want.channels):
             self._transports.violation(link, "a second statement, or one that names a channel twice")
+            return
+        most = max(_MAX_WANTED, 4 * self._config.max_channels)
+        if len(names) > most or any(len(wanted.epoch or b"") > MAX_EPOCH_BYTES for wanted in want.channels):
+            text = f"a statement of more than {most} channels, or with an epoch of more than {MAX_EPOCH_BYTES} bytes"
+            self._transports.violation(link, text)
             return
         session.stated = True
         statement = _Statement(session)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from ._frames import encode_frame
-from ._hubparts import HubContext, ServerLink, ServerPhase
+from ._hubparts import AttachedSession, HubContext, ServerLink, ServerPhase
 from ._wire import ServerWire
+from .codes import Code
 from .effects import CloseTransport, PauseReading, ResumeReading, Transmit
 from .messages import HEARTBEAT, LOGIN_BYTES, SUBPROTOCOL_MSGPACK, encode_in_pieces
 
@@ -88,6 +89,12 @@ class Transports:
         heard_until = self._context.now if link.paused_at is None else link.paused_at
         self.drop(link, "abort", silent_seconds=heard_until - link.last_received)
 
+    def drop_unstated(self, link: ServerLink) -> None:
+        """It is attached, and has not stated what it wants (S51, S59): everything would wait for that, for ever."""
+        self.say_goodbye(link, Code.LOGIN_DEADLINE, "no statement in time")
+        if link.session is not None:
+            self.on_interrupted(link, self._context.now - link.last_received)
+
     def say_goodbye(self, link: ServerLink, code: int, reason: str) -> None:
         """Send what waits and a close frame, then wait a moment for the peer's: a socket closed too early can lose
         both."""
@@ -150,11 +157,17 @@ class Transports:
             return link.since + config.login_deadline_seconds
         # Silence does not count while we do not read; then bytes wait, so the other deadline holds (S14, S51).
         deadline = link.last_received + config.silence_timeout_seconds if link.paused_at is None else float("inf")
+        if not session.stated:
+            deadline = min(deadline, link.since + config.login_deadline_seconds)
         if link.unsent:
             deadline = min(deadline, link.stalled_since + config.write_stall_seconds)
         if config.enforce_token_expiry and session.expires_at is not None:
             deadline = min(deadline, session.expires_at)
         return deadline
+
+    def is_unstated(self, link: ServerLink, session: AttachedSession) -> bool:
+        """Whether the time for its statement is over (S51, S59)."""
+        return not session.stated and link.since + self._config.login_deadline_seconds <= self._context.now
 
     def unsent(self, link: ServerLink, byte_count: int) -> None:
         """How many bytes the socket has not taken."""

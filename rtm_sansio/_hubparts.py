@@ -14,6 +14,9 @@ from .logs import Block
 from .messages import Login
 from .operations import AppendItem
 
+MAX_EPOCH_BYTES = 64
+"""An epoch has 8. One of another log, or of a later version, gets a gap; one without end is not kept (S48, S50)."""
+
 
 class HubContext:
     """One hub's settings, its clock, and its outbox to the driver."""
@@ -69,6 +72,7 @@ class ServerLink:
         "phase",
         "rate_error_at",
         "rate_error_since",
+        "rate_excess",
         "renewals",
         "replies",
         "session",
@@ -85,7 +89,7 @@ class ServerLink:
         self.transport_id = transport_id
         self.wire = wire
         self.phase = ServerPhase.HANDSHAKE
-        self.since = now  # when it was accepted, or when its closing began
+        self.since = now  # when it was accepted, when it was welcomed, or when its closing began
         self.last_received = now
         self.login: Login | None = None
         self.early: list[Any] | None = None  # what came behind the login, until it is accepted (S59)
@@ -102,18 +106,20 @@ class ServerLink:
         self.paused_at: float | None = None
         self.rate_error_since: float | None = None  # the first of a run of rate errors, and the last one
         self.rate_error_at = now
+        self.rate_excess = 0  # units of that run
         self.deadline_at: float | None = None  # its place in the heap
 
 
 class Position:
     """Where a reader that is not live stands in a log (S49). A new object for each new position: an answer to an
-    older one is void."""
+    older one is void. What it reads up to ``given`` its transport was given before."""
 
-    __slots__ = ("cursor", "epoch")
+    __slots__ = ("cursor", "epoch", "given")
 
-    def __init__(self, epoch: bytes, cursor: int) -> None:
+    def __init__(self, epoch: bytes, cursor: int, given: int = 0) -> None:
         self.epoch = epoch
         self.cursor = cursor
+        self.given = given
 
 
 class AttachedSession:
@@ -129,6 +135,7 @@ class AttachedSession:
         "flood_bucket",
         "freeing",
         "gathered",
+        "held",
         "link",
         "login_epoch",
         "lowest_unanswered",
@@ -138,6 +145,7 @@ class AttachedSession:
         "stated",
         "uid",
         "waiting",
+        "waiting_bytes",
     )
 
     def __init__(
@@ -164,12 +172,14 @@ class AttachedSession:
         self.lowest_unanswered = 0
         self.channels: dict[str, WatchedChannel] = {}
         self.positions: dict[WatchedChannel, Position] | None = None
+        self.held: dict[WatchedChannel, int] | None = None  # up to where it was given the logs that it holds
         self.reading = False  # a piece is on its way from the engine
         self.stated = False
         self.busy = True  # until its statement is answered (S59)
         self.freeing = False
         self.gathered = 0  # its messages that wait for an append, or for the answer to one
-        self.waiting: deque[Any] | None = None  # requests that wait for those before them (S46)
+        self.waiting: deque[tuple[int, Any]] | None = None  # requests that wait for those before them (S46); sizes
+        self.waiting_bytes = 0
 
 
 class Gathered:

@@ -38,6 +38,7 @@ class Outage:
     def begin_login(self) -> None:
         """A new ``login`` knows nothing of what was before."""
         self._backoff.reset()
+        self._violations = 0
         self.over()
 
     def over(self) -> None:
@@ -45,13 +46,13 @@ class Outage:
         self._interrupted = False
         self._problems.clear()
         self._told.clear()
-        self._violations = 0
         self._context.timers.clear(ClientTimer.GRACE)
 
     def link_lived(self, seconds: float) -> None:
-        """Only a connection that lived long enough starts the count again (S21, F-60)."""
+        """Only a connection that lived long enough starts the counts again (S21, F-60, F-61)."""
         if seconds >= self._context.config.stable_after_seconds:
             self._backoff.reset()
+            self._violations = 0
 
     def entered_reconnecting(self) -> None:
         """The app sees the outage from now on, and what was wrong in it so far."""
@@ -67,21 +68,26 @@ class Outage:
         verdict: bool,
         retry_after: float | None = None,
         report: bool = False,
+        at_once: bool = False,
     ) -> None:
         """A link is over, or could not be had: see when the next attempt is due. Verdicts are reported, and others if
-        asked for."""
+        asked for. ``at_once`` is for what the next attempt will do differently, such as a newer token."""
         context = self._context
         if state is ConnectionState.CONNECTED and not self._interrupted:
             self._interrupted = True
             context.arm(ClientTimer.GRACE, context.config.interruption_grace_seconds)
         self._violations = self._violations + 1 if cause.code == "protocol_error" else 0
-        if verdict or report or self._violations >= _SHOWN_VIOLATIONS:
+        if self._violations == _SHOWN_VIOLATIONS and state is ConnectionState.CONNECTED:
+            # Each time the session was restored unseen: the app would never hear of a loop.
+            context.outputs.append(ReconnectProblem(code=cause.code, message=str(cause)))
+        elif verdict or report or self._violations == _SHOWN_VIOLATIONS:
             self.report(cause, state)
-        context.arm(ClientTimer.RETRY, self._delay(state, verdict, sensible_seconds(retry_after)))
+        context.arm(ClientTimer.RETRY, 0.0 if at_once else self._delay(state, verdict, sensible_seconds(retry_after)))
 
     def _delay(self, state: ConnectionState, verdict: bool, retry_after: float | None) -> float:
         if retry_after is not None:
-            return min(max(retry_after, 0.0), self._context.config.retry_after_limit_seconds)
+            # A server that says "at once" to everybody, or again and again, is not to get it (F-59, F-60).
+            return min(max(retry_after, self._backoff.least_delay()), self._context.config.retry_after_limit_seconds)
         if verdict and state is ConnectionState.RECONNECTING:
             return self._backoff.capped_delay()
         return self._backoff.next_delay(in_grace=state is ConnectionState.CONNECTED)

@@ -106,10 +106,13 @@ class ChannelReader:
                 self._waiting_bytes += event_bytes(event)
         return Wish.NOTHING
 
-    def take_gap(self, gap: Gap, outputs: list[Any]) -> None:
-        """Entries are gone: say so, and go on behind them (S33)."""
+    def take_gap(self, gap: Gap, outputs: list[Any]) -> Wish:
+        """Entries are gone: say so, and go on behind them (S33). A report finds a full queue as an entry does (S52)."""
         if self._skipping:
-            return
+            return Wish.NOTHING
+        if self._iterated and self._is_full():
+            self._skipping = self._held = True
+            return Wish.HOLD
         self._answered = False
         self.epoch = gap.epoch
         self.cursor = gap.cursor
@@ -117,6 +120,7 @@ class ChannelReader:
         outputs.append(MessagesLost(channel=self.name, count=gap.count))
         if self._iterated:
             self._waiting_events += 1
+        return Wish.NOTHING
 
     def going(self) -> None:
         """The go-on is answered: what follows is from the cursor."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 from ._pacing import TokenBucket
 from .messages import LOGIN_BYTES, Limits, Welcome
 
 _ID_BYTES = 16
 _LATE_REQUESTS = 256
+_LARGEST_FRAME_BYTES = 16 * 1024 * 1024
+"""A server's messages may be larger than our config says (S15), up to here."""
+_SHORTEST_SECONDS = 0.01
+_LONGEST_SECONDS = 86_400.0
+"""What a server may ask of our timers: a shorter interval would keep us busy, a longer one would prove nothing."""
 
 
 class Session:
@@ -48,9 +51,9 @@ def fits(welcome: Welcome) -> bool:
     )
     return (
         len(welcome.session_id) == _ID_BYTES
-        and all(0 < duration < math.inf for duration in durations)
+        and all(_SHORTEST_SECONDS <= duration <= _LONGEST_SECONDS for duration in durations)
         and all(count >= 1 for count in counts)
         and limits.heartbeat_interval < limits.silence_timeout
         and limits.max_message_bytes <= limits.max_request_bytes <= limits.max_frame_bytes
-        and limits.max_frame_bytes >= LOGIN_BYTES
+        and LOGIN_BYTES <= limits.max_frame_bytes <= _LARGEST_FRAME_BYTES
     )

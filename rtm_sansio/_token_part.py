@@ -68,10 +68,11 @@ class TokenPart:
 
     # --- what the server said
 
-    def login_accepted(self, serial: int, expires_in: float | None) -> None:
-        """A welcome, and the lifetime that it states."""
+    def login_accepted(self, serial: int, expires_in: float | None) -> list[int]:
+        """A welcome, and the lifetime that it states. The numbers of the renewals that it answers."""
         if self.tokens.login_accepted(serial, expires_in, self._context.now):
             self._arm()
+        return self.tokens.quoted(serial)
 
     def renewed(self, number: int, expires_in: float | None) -> None:
         """A renewal was accepted."""

@@ -112,6 +112,14 @@ class Tokens:
                 return self._accept(token, expires_in, now)
         return False
 
+    def quoted(self, serial: int) -> list[int]:
+        """A login that quoted this token was accepted: the renewals that bring it or an older one have had their
+        answer, and to bring an older one now would put it in force again. The numbers of their requests."""
+        numbers = [number for number, token in self._renewals.items() if token.serial <= serial]
+        for number in numbers:
+            del self._renewals[number]
+        return numbers
+
     def _accept(self, token: ClientToken, expires_in: float | None, now: float) -> bool:
         token.accepted(expires_in, now)
         if token.serial > self._base.serial:

@@ -30,6 +30,7 @@ Bounds, all independent of how the bytes were cut:
 from __future__ import annotations
 
 import abc
+import codecs
 import enum
 import sys
 from array import array
@@ -38,7 +39,7 @@ from typing import ClassVar, Final, TypeAlias
 
 from msgspec import Struct
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.events import CloseConnection
 
 from rtm_sansio._frames import (
     BINARY,
@@ -49,6 +50,7 @@ from rtm_sansio._frames import (
     MASKED,
     MAX_CONTROL_PAYLOAD_BYTES,
     NO_CLOSE_CODE,
+    PING,
     PONG,
     TEXT,
     encode_close_payload,
@@ -97,10 +99,15 @@ MESSAGE_TOO_BIG: Final = 1009
 # Masks come out of one larger draw: asking the system for four bytes costs more than masking a short message.
 _MASK_BLOCK_BYTES: Final = 4096
 
+_WHOLE_TEXT: Final = FIN | TEXT
 _WHOLE_BINARY: Final = FIN | BINARY
-_WHOLE_DATA: Final = frozenset({FIN | TEXT, FIN | BINARY})
-_CONTROL_BIT: Final = 0x8
+_WHOLE_CLOSE: Final = FIN | CLOSE
+_WHOLE_PING: Final = FIN | PING
+# Of the first bytes that are allowed, control frames have the highest.
+_FIRST_CONTROL_BYTE: Final = FIN | CLOSE
 _SHORTEST_HEADER_BYTES: Final = 2
+
+_new_decoder: Final = codecs.getincrementaldecoder("utf-8")
 
 
 class Closed(Struct, frozen=True, kw_only=True, gc=False):
@@ -136,17 +143,17 @@ _CLOSING: Final = _State.CLOSING
 _CLOSED: Final = _State.CLOSED
 
 
-class _RareFrames:
-    """wsproto's view of the frames that the splitter does not take itself, and the message they make up."""
+class _Fragments:
+    """A message of which not all fragments have come."""
 
-    __slots__ = ("binary", "byte_count", "connection", "fragment_count", "text")
+    __slots__ = ("binary", "byte_count", "count", "decode", "text")
 
-    def __init__(self, role: ConnectionType) -> None:
-        self.connection = Connection(role)
+    def __init__(self, is_text: bool) -> None:
+        self.decode = _new_decoder().decode if is_text else None
         self.binary = bytearray()
         self.text: list[str] = []
         self.byte_count = 0
-        self.fragment_count = 0
+        self.count = 0
 
 
 class Wire(abc.ABC):
@@ -156,12 +163,15 @@ class Wire(abc.ABC):
         "_buffer",
         "_control_run",
         "_handshake",
+        "_judge",
+        "_message",
         "_needed",
         "_outbound",
-        "_rare",
+        "_pongs",
         "_splitting",
         "_state",
         "max_message_bytes",
+        "rare_frames",
     )
 
     # What sets the roles apart in the splitter: the second byte's highest bit and the key it announces.
@@ -172,6 +182,9 @@ class Wire(abc.ABC):
     def __init__(self, handshake: ServerHandshake | ClientHandshake, max_message_bytes: int) -> None:
         #: The largest message to receive, in bytes of its payload; may be changed at any time.
         self.max_message_bytes = max_message_bytes
+        #: How many frames came that are no messages of their own: control frames, and the fragments of a message
+        #: but the first. Its user sets it back when it has charged them to somebody's rate.
+        self.rare_frames = 0
         self._state = _OPENING
         self._handshake: ServerHandshake | ClientHandshake | None = handshake
         # True while bytes go to the splitter, so that receive() has one thing to test.
@@ -181,9 +194,12 @@ class Wire(abc.ABC):
         self._buffer: bytearray | None = None
         self._needed = 0
         # Not None exactly while a fragmented message, or a header that wsproto is to refuse, is under way.
-        self._rare: _RareFrames | None = None
+        self._message: _Fragments | None = None
+        self._judge: Connection | None = None
         self._control_run = 0
         self._outbound: list[bytes] | None = None
+        # What the pings said that are to be answered. They go out behind what is in the outbound now.
+        self._pongs: list[bytes] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -231,6 +247,8 @@ class Wire(abc.ABC):
 
     def data_to_send(self) -> bytes:
         """The bytes that are due: handshake, pongs, close frame. A second call returns none."""
+        if self._pongs is not None:
+            self._encode_pongs()
         outbound = self._outbound
         if outbound is None:
             return b""
@@ -276,8 +294,8 @@ class Wire(abc.ABC):
             verdict = self._handshake.receive(data)
             return [] if verdict is None else self._conclude_opening(verdict)
         events: list[WireEvent] = []
-        if self._rare is not None:
-            self._feed_wsproto(self._rare, data, events)
+        if self._judge is not None:
+            self._ask_judge(self._judge, data, events)
         return events
 
     def _conclude_opening(self, verdict: Verdict) -> list[WireEvent]:
@@ -301,24 +319,28 @@ class Wire(abc.ABC):
         events: list[WireEvent] = []
         mask_bit = self._MASK_BIT
         mask_bytes = self._MASK_BYTES
-        limit = self.max_message_bytes
+        limit = room = self.max_message_bytes
+        usual = FIRST_BYTES_BETWEEN_MESSAGES
+        message = self._message
+        if message is not None:
+            room -= message.byte_count
+            usual = FIRST_BYTES_INSIDE_MESSAGE
         size = len(data)
         position = 0
         events_at_control = 0
         while position < size:
             first = data[position]
-            direct = first in _WHOLE_DATA and self._rare is None
             start = length = 0
-            if direct and position + 3 <= size:
+            if first in usual and position + 2 <= size:
                 # With the right mask bit this leaves the seven-bit length, with the wrong one 128 or more.
                 length = data[position + 1] ^ mask_bit
                 if length <= 125:
                     start = position + 2
-                elif length == 126 and position + 4 <= size:
+                elif length == 126 and first < _FIRST_CONTROL_BYTE and position + 4 <= size:
                     length = data[position + 2] << 8 | data[position + 3]
                     if length > 125:
                         start = position + 4
-            if not start or length > limit:
+            if not start or length > room:
                 located = self._locate(data, position, events)
                 if located is None:
                     break
@@ -327,26 +349,35 @@ class Wire(abc.ABC):
             if end > size:
                 self._needed = end - position
                 break
-            if not direct:
-                if first & _CONTROL_BIT:
-                    if len(events) > events_at_control:
-                        self._control_run = 0
-                        events_at_control = len(events)
-                    self._control_run += 1
-                self._take_rare_frame(first, data[position:end], length, events)
-                if not self._splitting:
-                    break
+            if first == _WHOLE_BINARY:
+                events.append(unmask(data, start, end) if mask_bit else data[start:end])
             else:
-                payload = unmask(data, start, end) if mask_bit else data[start:end]
-                if first == _WHOLE_BINARY:
-                    events.append(payload)
-                else:
+                payload = b"" if not length else unmask(data, start, end) if mask_bit else data[start:end]
+                if first == _WHOLE_TEXT:
                     try:
                         events.append(payload.decode())
                     except UnicodeDecodeError as error:
-                        reason = f"a text message is not valid UTF-8: {error.reason} at byte {error.start}"
-                        self._fail(INVALID_TEXT, reason, events)
+                        self._fail_text(error, events)
                         break
+                elif first >= _FIRST_CONTROL_BYTE:
+                    if len(events) > events_at_control:
+                        self._control_run = 0
+                        events_at_control = len(events)
+                    if not self._take_control(first, payload, events):
+                        break
+                else:
+                    if message is None:
+                        message = self._message = _Fragments(first == TEXT)
+                        usual = FIRST_BYTES_INSIDE_MESSAGE
+                    else:
+                        self.rare_frames += 1
+                    if not self._take_fragment(message, first, payload, events):
+                        break
+                    room = limit - message.byte_count
+                    if first & FIN:
+                        message = self._message = None
+                        usual = FIRST_BYTES_BETWEEN_MESSAGES
+                        room = limit
             position = end
         if len(events) > events_at_control:
             self._control_run = 0
@@ -365,9 +396,9 @@ class Wire(abc.ABC):
             return None
         first = data[position]
         length = data[position + 1] ^ self._MASK_BIT
-        rare = self._rare
-        is_control = first & _CONTROL_BIT
-        expected = FIRST_BYTES_BETWEEN_MESSAGES if rare is None else FIRST_BYTES_INSIDE_MESSAGE
+        message = self._message
+        is_control = first >= _FIRST_CONTROL_BYTE
+        expected = FIRST_BYTES_BETWEEN_MESSAGES if message is None else FIRST_BYTES_INSIDE_MESSAGE
         if first not in expected or length >= MASKED or (is_control and length > MAX_CONTROL_PAYLOAD_BYTES):
             self._hand_over(data[position:], events)
             return None
@@ -378,67 +409,93 @@ class Wire(abc.ABC):
             else:
                 self._needed = length
             return None
-        total = length if rare is None else rare.byte_count + length
+        total = length if message is None else message.byte_count + length
         if total > self.max_message_bytes and not is_control:
             reason = f"a message of at least {total} bytes is over the limit of {self.max_message_bytes}"
             self._fail(MESSAGE_TOO_BIG, reason, events)
             return None
         return start, length
 
-    def _take_rare_frame(self, first: int, frame: bytes, length: int, events: list[WireEvent]) -> None:
-        """Hand one whole frame, in its place between the others, to wsproto."""
-        rare = self._rare
-        if rare is None:
-            rare = self._rare = _RareFrames(self._ROLE)
-        if first & _CONTROL_BIT:
-            if self._control_run > MAX_CONTROL_FRAMES_BETWEEN_MESSAGES:
-                limit = MAX_CONTROL_FRAMES_BETWEEN_MESSAGES
-                self._fail(POLICY_VIOLATION, f"more than {limit} control frames without a message between", events)
-                return
-        else:
-            rare.byte_count += length
-            rare.fragment_count += 1
+    def _take_control(self, first: int, payload: bytes, events: list[WireEvent]) -> bool:
+        """One whole control frame; whether the wire goes on."""
+        self.rare_frames += 1
+        self._control_run += 1
+        if self._control_run > MAX_CONTROL_FRAMES_BETWEEN_MESSAGES:
+            limit = MAX_CONTROL_FRAMES_BETWEEN_MESSAGES
+            self._fail(POLICY_VIOLATION, f"more than {limit} control frames without a message between", events)
+            return False
+        if first == _WHOLE_PING:
+            # Nothing goes out behind our close frame.
+            if self._state is _OPEN:
+                pongs = self._pongs
+                if pongs is None:
+                    self._pongs = [payload]
+                elif len(pongs) < MAX_WAITING_PONGS:
+                    pongs.append(payload)
+                else:
+                    pongs[-1] = payload
+        elif first == _WHOLE_CLOSE:
+            frame = (
+                encode_masked_frame(payload, 0, opcode=CLOSE) if self._MASK_BIT else encode_frame(payload, opcode=CLOSE)
+            )
+            self._hand_over(frame, events)
+            return False
+        return True
+
+    def _take_fragment(self, message: _Fragments, first: int, payload: bytes, events: list[WireEvent]) -> bool:
+        """One whole fragment; whether the wire goes on."""
+        message.count += 1
+        if message.count > MIN_FRAGMENT_LIMIT:
             fragment_limit = MIN_FRAGMENT_LIMIT + self.max_message_bytes // MAX_BYTES_PER_ALLOWED_FRAGMENT
-            if rare.fragment_count > fragment_limit:
+            if message.count > fragment_limit:
                 self._fail(POLICY_VIOLATION, f"a message in more than {fragment_limit} fragments", events)
-                return
-        self._feed_wsproto(rare, frame, events)
-        if not rare.fragment_count:
-            self._rare = None
+                return False
+        decode = message.decode
+        if payload:
+            message.byte_count += len(payload)
+            if decode is None:
+                message.binary += payload
+            else:
+                try:
+                    text = decode(payload)
+                except UnicodeDecodeError as error:
+                    self._fail_text(error, events)
+                    return False
+                # Empty pieces would take memory that the limit on bytes does not see.
+                if text:
+                    message.text.append(text)
+        if first & FIN:
+            if decode is None:
+                events.append(bytes(message.binary))
+            else:
+                try:
+                    # Nothing comes of the end but the error that a character was cut.
+                    decode(b"", True)
+                except UnicodeDecodeError as error:
+                    self._fail_text(error, events)
+                    return False
+                events.append("".join(message.text))
+        return True
 
     def _hand_over(self, data: bytes, events: list[WireEvent]) -> None:
-        """Let wsproto have all bytes from a header that it will refuse, at the latest one payload byte on."""
+        """Let wsproto judge all bytes from a header that it will refuse, at the latest one payload byte on; or
+        from a close frame, whole."""
         self._splitting = False
-        rare = self._rare
-        if rare is None:
-            rare = self._rare = _RareFrames(self._ROLE)
-        self._feed_wsproto(rare, data, events)
+        judge = self._judge = Connection(self._ROLE)
+        if self._message is not None:
+            # It must know that a message is under way: an empty first fragment says so.
+            judge.receive_data(bytes((BINARY, self._MASK_BIT)) + bytes(self._MASK_BYTES))
+        self._ask_judge(judge, data, events)
 
-    def _feed_wsproto(self, rare: _RareFrames, data: bytes, events: list[WireEvent]) -> None:
-        connection = rare.connection
-        connection.receive_data(data)
-        for event in connection.events():
+    def _ask_judge(self, judge: Connection, data: bytes, events: list[WireEvent]) -> None:
+        judge.receive_data(data)
+        for event in judge.events():
             if isinstance(event, CloseConnection):
                 # wsproto reports a violation like the peer's close frame; only its state tells them apart.
-                if connection.state is ConnectionState.REMOTE_CLOSING:
+                if judge.state is ConnectionState.REMOTE_CLOSING:
                     self._take_close(int(event.code), event.reason or "", events)
                 else:
                     self._fail(int(event.code), event.reason or "", events)
-            elif isinstance(event, Ping):
-                self._queue_pong(bytes(event.payload))
-            elif isinstance(event, (TextMessage, BytesMessage)):
-                self._take_fragment(rare, event, events)
-
-    def _take_fragment(self, rare: _RareFrames, event: TextMessage | BytesMessage, events: list[WireEvent]) -> None:
-        if isinstance(event, TextMessage):
-            # Empty pieces would take memory that the limit on bytes does not see.
-            if event.data:
-                rare.text.append(event.data)
-        else:
-            rare.binary += event.data
-        if event.message_finished:
-            events.append("".join(rare.text) if isinstance(event, TextMessage) else bytes(rare.binary))
-            rare.fragment_count = 0
 
     def _take_close(self, code: int, reason: str, events: list[WireEvent]) -> None:
         """The peer's close frame: echo its code (section 5.5.1) unless it is the answer to ours."""
@@ -446,16 +503,6 @@ class Wire(abc.ABC):
             self._queue(self._encode_control(CLOSE, encode_close_payload(code)))
         self._end()
         events.append(Closed(code=code, reason=reason, by_peer=True))
-
-    def _queue_pong(self, payload: bytes) -> None:
-        if self._state is not _OPEN:
-            # Nothing goes out behind our close frame.
-            return
-        pong = self._encode_control(PONG, payload)
-        if self._outbound is not None and len(self._outbound) >= MAX_WAITING_PONGS:
-            self._outbound[-1] = pong
-        else:
-            self._queue(pong)
 
     # --- ends ----------------------------------------------------------------------------------------
 
@@ -467,18 +514,30 @@ class Wire(abc.ABC):
         self._end()
         events.append(Closed(code=code, reason=reason, by_peer=False))
 
+    def _fail_text(self, error: UnicodeDecodeError, events: list[WireEvent]) -> None:
+        self._fail(INVALID_TEXT, f"a text message is not valid UTF-8: {error.reason} at byte {error.start}", events)
+
     def _end(self) -> None:
         self._state = _CLOSED
         self._splitting = False
         self._handshake = None
         self._buffer = None
-        self._rare = None
+        self._message = None
+        self._judge = None
 
     def _queue(self, data: bytes) -> None:
+        if self._pongs is not None:
+            self._encode_pongs()
         if self._outbound is None:
             self._outbound = [data]
         else:
             self._outbound.append(data)
+
+    def _encode_pongs(self) -> None:
+        """Put the pongs that wait behind what is in the outbound: only the last sixteen of a flood were kept."""
+        pongs, self._pongs = self._pongs, None
+        for payload in pongs or ():
+            self._queue(self._encode_control(PONG, payload))
 
     def _refuse_frame(self) -> InvalidState:
         return InvalidState(f"no data frame can be sent: the wire is {self._state.name.lower()}, not open")

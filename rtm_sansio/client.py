@@ -100,7 +100,7 @@ class ClientCore:
             LinkPhase.UP: {
                 Kicked: connection.on_kicked,
                 Entries: self._on_entries,
-                Gap: self._channels.take_gap,
+                Gap: self._on_gap,
                 Going: self._channels.take_going,
                 Done: conversation.on_done,
                 Sent: conversation.on_sent,
@@ -423,6 +423,11 @@ class ClientCore:
 
     def _on_entries(self, block: Entries) -> None:
         wish = self._channels.take_entries(block)
+        if wish is not None:
+            self._conversation.post(wish)
+
+    def _on_gap(self, gap: Gap) -> None:
+        wish = self._channels.take_gap(gap)
         if wish is not None:
             self._conversation.post(wish)
 

@@ -9,6 +9,9 @@ from typing import Self
 
 from .errors import ConfigError
 
+_SHORTEST_SECONDS = 0.0001
+"""What a timer can still tell from the present."""
+
 
 class _Settings:
     """What both configs share: range checks over all fields, and ``scaled``."""
@@ -20,6 +23,8 @@ class _Settings:
             kind = type(default)
             if kind is float and not (type(value) in (int, float) and 0 < value < math.inf):
                 raise ConfigError(f"{field.name} is {value!r}; it must be a finite number of seconds above 0")
+            if kind is float and value < _SHORTEST_SECONDS:
+                raise ConfigError(f"{field.name} is {value!r}; it must be at least {_SHORTEST_SECONDS} seconds")
             if kind is int and not (type(value) is int and value >= 1):
                 raise ConfigError(f"{field.name} is {value!r}; it must be a whole number of at least 1")
             if kind is bool and type(value) is not bool:
@@ -95,7 +100,8 @@ class ClientConfig(_Settings):
     max_uniterated_events: int = 1_000
     """Events kept in a home that nobody iterates (S52)."""
     max_message_bytes: int = 128 * 1024 + 1024
-    """The largest WebSocket message taken from a server (S45)."""
+    """The largest WebSocket message taken from a server, unless its welcome states a larger one, up to 16 MiB (S15,
+    S45)."""
 
     def __post_init__(self) -> None:
         self._check_ranges()

@@ -47,8 +47,9 @@ def parse_endpoint(url: str) -> Endpoint:
 
 def parse_endpoints(urls: str | Sequence[str]) -> tuple[Endpoint, ...]:
     """One URL or several, tried in turn. Raises ConfigError."""
-    if isinstance(urls, (bytes, bytearray)) or not isinstance(urls, Sequence):
-        raise ConfigError(f"url must be a str such as 'wss://example.com', or a list of them, not {_kind(urls)}")
+    given: object = urls
+    if isinstance(given, (bytes, bytearray)) or not isinstance(given, Sequence):
+        raise ConfigError(f"url must be a str such as 'wss://example.com', or a list of them, not {_kind(given)}")
     endpoints = (parse_endpoint(urls),) if isinstance(urls, str) else tuple(parse_endpoint(url) for url in urls)
     if not endpoints:
         raise ConfigError("at least one URL is needed")

@@ -22,7 +22,7 @@ from ._hub_requests import Requests
 from ._hub_sessions import Sessions
 from ._hub_statements import Statements
 from ._hub_transports import Transports
-from ._hubparts import AttachedSession, HubContext, ServerLink, ServerPhase
+from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, ServerPhase
 from ._wire import Closed, HandshakeFailed, Opened
 from .codes import Code
 from .config import ServerConfig
@@ -46,6 +46,11 @@ from .messages import (
 from .operations import Announcement, Answer, BlockAnnounced, ConfirmAttach, OrdersWaiting
 
 _decoder = client_decoder()
+_MORE_MESSAGES = 1024
+"""A batch has at most so many messages besides a whole burst of requests: what is far above the rate is not even
+decoded (S51)."""
+_GO_ON_UNITS = 8
+"""A go-on is more work than a request."""
 
 
 class Hub:
@@ -69,14 +74,15 @@ class Hub:
         self._context = context = HubContext(config, entropy, node)
         self._transports = transports = Transports(context)
         self._engine = engine = EnginePort(context, external=external_engine)
-        self._channels = channels = Channels(context, transports, engine)
-        self._sessions = sessions = Sessions(context, transports, engine, channels)
         self._flood_gate = flood_gate = FloodGate(context, transports)
+        self._channels = channels = Channels(context, transports, engine, flood_gate)
+        self._sessions = sessions = Sessions(context, transports, engine, channels)
         self._logins = logins = Logins(context, transports, engine, channels, sessions, flood_gate, self._deliver)
         memberships = Memberships(engine, channels)
         self._requests = requests = Requests(context, transports, engine, channels, sessions, memberships, flood_gate)
         statements = Statements(context, transports, channels, memberships, requests)
         engine.on_announcement = self._on_announcement
+        self._max_batch = config.request_burst + _MORE_MESSAGES
         self.unknown_messages = 0
         """Optional messages of a later version that were skipped."""
         self._on_message: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
@@ -116,6 +122,8 @@ class Hub:
                 self._transports.drop(link, "abort")
             elif session is None:
                 self._logins.too_late(link)
+            elif self._transports.is_unstated(link, session):
+                self._transports.drop_unstated(link)
             elif self._is_expired(session):
                 self._sessions.end_expired(session)
                 self._transports.schedule(link)
@@ -225,7 +233,7 @@ class Hub:
         if link.phase is ServerPhase.CLOSING:
             return
         try:
-            messages, skipped = _decoder.decode(payload)
+            messages, skipped = _decoder.decode(payload, self._max_batch)
         except MalformedBatch as fault:
             self._transports.violation(link, str(fault))
             return
@@ -238,9 +246,9 @@ class Hub:
             session = link.session
             if session is not None:
                 on_message[type(message)](link, session, message)
-            elif not self._logins.take(link, message):
+            elif (fault := self._logins.take(link, message)) is not None:
                 # Without effect on a link that a message before this one closed.
-                self._transports.violation(link, "something else than one login and its wishes before the welcome")
+                self._transports.violation(link, fault)
                 return
 
     def _deliver(self, link: ServerLink, session: AttachedSession, message: Any) -> None:
@@ -265,7 +273,9 @@ class Hub:
             self._channels.hold(link, session, channel)
 
     def _on_go_on(self, link: ServerLink, session: AttachedSession, go_on: GoOn) -> None:
-        if not self._flood_gate.is_flood(link, session):
+        if len(go_on.epoch) > MAX_EPOCH_BYTES:
+            self._transports.violation(link, f"an epoch has at most {MAX_EPOCH_BYTES} bytes")
+        elif not self._flood_gate.is_flood(link, session, _GO_ON_UNITS):
             self._channels.go_on(link, session, go_on)
 
     # ------------------------------------------------------------------------------------ the authenticator

@@ -19,6 +19,8 @@ FIRST_OPTIONAL_TAG = 128
 LOGIN_BYTES = 16 * 1024
 """What one WebSocket message may hold before the login is accepted (S45)."""
 _ENTRIES_TAG = 5
+MAX_SKIPPED = 1024
+"""Optional messages of a later version in one batch; more are a protocol error (S50)."""
 HEARTBEAT = b"\x90"
 """An empty array: the heartbeat and its answer."""
 
@@ -361,8 +363,11 @@ class BatchDecoder(Generic[_M]):
         self._one: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(union)
         self._raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
-    def decode(self, payload: bytes) -> tuple[list[_M], int]:
-        """The messages, and how many optional ones were skipped. Raises ``MalformedBatch`` for anything else."""
+    def decode(self, payload: bytes, max_messages: int | None = None) -> tuple[list[_M], int]:
+        """The messages, and how many optional ones were skipped. Raises ``MalformedBatch`` for anything else, and for
+        more than ``max_messages``, before it has looked at any of them."""
+        if max_messages is not None and len(payload) > max_messages and _claimed_count(payload) > max_messages:
+            raise MalformedBatch(f"a batch of more than {max_messages} messages")
         try:
             return self._batch.decode(payload), 0
         except _DECODE_FAULTS:
@@ -374,14 +379,17 @@ class BatchDecoder(Generic[_M]):
         skipped = 0
         try:
             for raw in self._raw.decode(payload):
+                # A look at the tag is cheap, while a message that does not decode costs an exception.
+                tag = _tag_of(raw)
+                if tag >= FIRST_OPTIONAL_TAG:
+                    skipped += 1
+                    if skipped > MAX_SKIPPED:
+                        raise MalformedBatch(f"a batch of more than {MAX_SKIPPED} unknown messages")
+                    continue
                 try:
                     messages.append(self._one.decode(raw))
                 except _DECODE_FAULTS:
-                    tag = _tag_of(raw)
-                    if tag >= FIRST_OPTIONAL_TAG:
-                        skipped += 1
-                    else:
-                        messages.append(self._decode_growing(tag, raw))
+                    messages.append(self._decode_growing(tag, raw))
         except _DECODE_FAULTS as fault:
             raise MalformedBatch(f"not a batch of protocol version 1: {fault}") from fault
         return messages, skipped
@@ -393,7 +401,21 @@ _raw_entries_decoder = msgspec.msgpack.Decoder(_RawEntries)
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
 
+def _claimed_count(payload: bytes) -> int:
+    """How many elements the payload says that it has, if it is an array; a short array says nothing here."""
+    if payload[0] == 0xDC:
+        return int.from_bytes(payload[1:3], "big")
+    if payload[0] == 0xDD:
+        return int.from_bytes(payload[1:5], "big")
+    return payload[0] & 0x0F if payload[0] & 0xF0 == 0x90 else 0
+
+
 def _tag_of(raw: msgspec.Raw) -> int:
+    view = memoryview(raw)
+    if len(view) > 1 and view[0] & 0xF0 == 0x90 and view[0] != 0x90 and view[1] < FIRST_OPTIONAL_TAG:
+        return view[1]  # a short array that begins with a small number, as all messages of version 1 do
+    if len(view) > 2 and view[0] & 0xF0 == 0x90 and view[0] != 0x90 and view[1] == 0xCC:
+        return view[2]
     fields = _tag_decoder.decode(raw)
     return _int_decoder.decode(fields[0]) if fields else -1
 

@@ -153,9 +153,10 @@ class EventIterator(Iterator[E], Generic[E]):
     """Iterates the events of one home; made by ``Client.events``, ``Channel.events`` and ``iter(channel)``.
 
     It begins with the first step, which raises InvalidState if another one is at work on the same events, and
-    ClientClosed after ``close()`` of the client. It blocks until there is an event, ends when the home ends, and raises what ended it (S9). It can be used as
-    a context manager; ``close``, the end of the ``with`` block, or dropping it (``break``) ends the
-    iteration, and another iterator may follow. One thread at a time may use it; any may close it.
+    ClientClosed after ``close()`` of the client. It blocks until there is an event, ends when the home ends, and
+    raises what ended it (S9). It can be used as a context manager; ``close``, the end of the ``with`` block, or
+    dropping it (``break``) ends the iteration, and another iterator may follow. One thread at a time may use it; any
+    may close it.
     """
 
     def __init__(self, runtime: Runtime, home: Home | None, messages: MessageFilter | None = None) -> None:
@@ -231,7 +232,9 @@ class EventIterator(Iterator[E], Generic[E]):
             # Only posted: this may be called by the garbage collector, in any thread and at any line.
             if self._begun and self._runtime.driver.same_process:
                 dropped = 0 if self._messages is None else self._messages.dropped
-                self._runtime.driver.post(lambda now: self._runtime.stop_iterating(self._home, self._feed, dropped, now))
+                self._runtime.driver.post(
+                    lambda now: self._runtime.stop_iterating(self._home, self._feed, dropped, now)
+                )
 
     def __enter__(self) -> Self:
         return self
@@ -455,7 +458,7 @@ class Runtime:
             self.core.consumed(home.name, count, size, now=now)
 
     def stop_iterating(self, home: Home | None, feed: SimpleQueue[Any], dropped: int, now: float) -> None:
-        """An iterator is gone; without ``home`` it never began. It took note of ``dropped`` events without saying so."""
+        """An iterator is gone; without ``home`` it never began. ``dropped`` is what it was told and did not show."""
         if home is not None and home.feed is feed:
             home.stop_iterating(dropped)
             if self.is_current(home):
@@ -612,7 +615,9 @@ class Runtime:
         self.driver.last_failure.__cause__ = fault
         if self._provider_faults.take(fault, now) is not None:
             # Without the text of the exception, which might hold a token.
-            log.warning("! %s; it is asked again:\n%s", what, "".join(traceback.format_tb(fault.__traceback__)).rstrip())
+            log.warning(
+                "! %s; it is asked again:\n%s", what, "".join(traceback.format_tb(fault.__traceback__)).rstrip()
+            )
         self.core.token_failed(ask_id, fault, now=now)
 
     def _asked(self, tell: Callable[[], None]) -> None:

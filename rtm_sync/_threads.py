@@ -64,7 +64,9 @@ class Reply(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> T:
         """The answer, or its exception; raises ``queue.Empty`` if none comes within ``timeout`` seconds."""
-        result, error = self._answers.get(timeout=None if timeout is None else min(max(0.0, timeout), LONGEST_WAIT_SECONDS))
+        result, error = self._answers.get(
+            timeout=None if timeout is None else min(max(0.0, timeout), LONGEST_WAIT_SECONDS)
+        )
         if error is not None:
             try:
                 raise error

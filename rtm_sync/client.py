@@ -242,7 +242,9 @@ class Client:
         self._runtime.driver.check_process()
         check_handler(event_type, handler)
         if is_coroutine_function(handler):
-            raise InvalidArgument("a handler must be a plain function here; coroutine functions work with rtm_async only")
+            raise InvalidArgument(
+                "a handler must be a plain function here; coroutine functions work with rtm_async only"
+            )
         self._runtime.check_open()
         registration = Handler(event_type, handler)
         self._runtime.add_handler(registration)
@@ -254,9 +256,9 @@ class Channel:
 
     Iterating it gives its messages (ChannelMessageReceived) and passes over other events; ``events`` gives
     all. One iterator at a time. While nobody iterates it, the newest 1,000 events are kept; how many older ones
-    were dropped is told by ``EventsDropped``, and by ``lost_before`` of the next message. Iterating ends at ``leave``, ``logout`` and ``close``, raises SessionEnded when the
-    client is ABORTED and ChannelUnavailable when the channel was lost; interruptions do not end it. Once
-    ended it stays so: joining again gives another object.
+    were dropped is told by ``EventsDropped``, and by ``lost_before`` of the next message. Iterating ends at
+    ``leave``, ``logout`` and ``close``, raises SessionEnded when the client is ABORTED and ChannelUnavailable when
+    the channel was lost; interruptions do not end it. Once ended it stays so: joining again gives another object.
     """
 
     __slots__ = ("_client", "_home", "_receipt", "_runtime")

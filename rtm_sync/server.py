@@ -164,8 +164,9 @@ class Server:
 
     ``authenticate`` is called with each LoginRequested and RenewalRequested and returns an ``Identity`` or a
     bool, or raises ``LoginDenied``; whatever else it raises is told to the client as passing trouble, and logged,
-    the same once a minute. It is called in one of four threads, unless it has an attribute ``blocking`` that is False. There
-    is no default: take ``JwtAuthenticator``, a callable of your own, or, on loopback only, ``allow_any_uid``.
+    the same once a minute. It is called in one of four threads, unless it has an attribute ``blocking`` that is
+    False. There is no default: take ``JwtAuthenticator``, a callable of your own, or, on loopback only,
+    ``allow_any_uid``.
 
     Port 0 takes a free one. ``ssl`` is a server context for TLS. ``sock`` is a listening socket to be used in
     place of ``host`` and ``port``; the server closes it. Raises ConfigError for options that can never work.

@@ -1,8 +1,11 @@
-"""``rtm_sync`` and ``rtm_async`` look the same: name by name, parameter by parameter."""
+"""``rtm_sync`` and ``rtm_async`` look the same: name by name, parameter by parameter, and mistake by mistake."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,6 +13,18 @@ import pytest
 import rtm_async
 import rtm_sansio
 import rtm_sync
+from rtm_sansio import (
+    ClientClosed,
+    ConfigError,
+    InvalidArgument,
+    InvalidState,
+    MemberJoined,
+    NotConnected,
+    NotJoined,
+    NotLoggedIn,
+    RtmError,
+    allow_any_uid,
+)
 
 CLASSES = ["Client", "Channel", "Server"]
 
@@ -95,3 +110,187 @@ def test_the_core_exports_what_it_names() -> None:
     assert len(set(rtm_sansio.__all__)) == len(rtm_sansio.__all__)
     for name in rtm_sansio.__all__:
         assert hasattr(rtm_sansio, name), name
+
+
+# --- the same mistake is answered with the same class, code and text
+
+URL = "ws://127.0.0.1:1"
+Mistake = Callable[["Scene"], Any]
+
+
+class Scene:
+    """What the mistakes are made with; each frontend has its own."""
+
+    def __init__(self, package: Any, server: Any, client: Any) -> None:
+        self.package = package
+        self.server = server
+        self.client = client
+        self.channel: Any = None
+
+    def enter(self, manager: Any) -> Any:
+        """Begin a ``with`` block."""
+        return manager.__enter__() if hasattr(manager, "__enter__") else manager.__aenter__()
+
+    def step(self, events: Any) -> Any:
+        """Take the first event."""
+        return next(iter(events)) if hasattr(events, "__iter__") else anext(aiter(events))
+
+
+async def _coroutine() -> str:
+    return "token"
+
+
+class _CoroutineProvider:
+    async def __call__(self) -> str:
+        return "token"
+
+
+def _server(scene: Scene, **options: Any) -> Any:
+    return scene.package.Server(**{"authenticate": allow_any_uid, **options})
+
+
+_TIMEOUTS = (0, -1, True, float("nan"), float("inf"), "1")
+_CLIENT_TLS, _SERVER_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+# Before a login.
+AT_FIRST: dict[str, tuple[type[RtmError], str, Mistake]] = {
+    "no url": (ConfigError, "invalid_config", lambda scene: scene.package.Client(None)),
+    "bytes for a url": (ConfigError, "invalid_config", lambda scene: scene.package.Client(b"ws://127.0.0.1")),
+    "a number for a url": (ConfigError, "invalid_config", lambda scene: scene.package.Client(8765)),
+    "numbers for urls": (ConfigError, "invalid_config", lambda scene: scene.package.Client([8765])),
+    "no urls": (ConfigError, "invalid_config", lambda scene: scene.package.Client([])),
+    "client config": (ConfigError, "invalid_config", lambda scene: scene.package.Client(URL, config={})),
+    "client ssl": (ConfigError, "invalid_config", lambda scene: scene.package.Client("wss://localhost", ssl=True)),
+    "ssl without wss": (ConfigError, "invalid_config", lambda scene: scene.package.Client(URL, ssl=_CLIENT_TLS)),
+    "a server's ssl": (
+        ConfigError,
+        "invalid_config",
+        lambda scene: scene.package.Client("wss://localhost", ssl=_SERVER_TLS),
+    ),
+    "port": (ConfigError, "invalid_config", lambda scene: _server(scene, port="8765")),
+    "port bool": (ConfigError, "invalid_config", lambda scene: _server(scene, port=True)),
+    "port too high": (ConfigError, "invalid_config", lambda scene: _server(scene, port=65536)),
+    "host": (ConfigError, "invalid_config", lambda scene: _server(scene, host=None)),
+    "server config": (ConfigError, "invalid_config", lambda scene: _server(scene, config={})),
+    "server ssl": (ConfigError, "invalid_config", lambda scene: _server(scene, ssl=True)),
+    "a client's ssl": (ConfigError, "invalid_config", lambda scene: _server(scene, ssl=_CLIENT_TLS)),
+    "sock": (ConfigError, "invalid_config", lambda scene: _server(scene, sock="8765")),
+    "authenticate": (ConfigError, "invalid_config", lambda scene: _server(scene, authenticate=None)),
+    "url before start": (InvalidState, "invalid_state", lambda scene: _server(scene).url),
+    "kick before start": (InvalidState, "invalid_state", lambda scene: _server(scene).kick("alice")),
+    "second start": (InvalidState, "invalid_state", lambda scene: scene.server.start()),
+    "ban": (InvalidArgument, "invalid_ban", lambda scene: scene.server.ban("alice", float("inf"))),
+    "ban of a text": (InvalidArgument, "invalid_ban", lambda scene: scene.server.ban("alice", "1")),
+    "logout at first": (NotLoggedIn, "not_logged_in", lambda scene: scene.client.logout()),
+    "join at first": (NotConnected, "not_connected", lambda scene: scene.client.join("lobby")),
+    "retry at first": (InvalidState, "invalid_state", lambda scene: scene.client.retry_now()),
+    "uid": (InvalidArgument, "invalid_uid", lambda scene: scene.client.login("ü")),
+    "token": (InvalidArgument, "invalid_token", lambda scene: scene.client.login("alice", 7)),
+    "coroutine": (InvalidArgument, "invalid_token", lambda scene: scene.client.login("alice", _coroutine)),
+    "coroutine object": (
+        InvalidArgument,
+        "invalid_token",
+        lambda scene: scene.client.login("alice", _CoroutineProvider()),
+    ),
+}
+# alice is logged in and has joined the lobby.
+MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
+    "second login": (InvalidState, "invalid_state", lambda scene: scene.client.login("alice")),
+    "second join": (InvalidState, "already_joined", lambda scene: scene.client.join("lobby")),
+    "channel": (InvalidArgument, "invalid_channel", lambda scene: scene.client.join("ü")),
+    "body": (InvalidArgument, "invalid_message", lambda scene: scene.channel.send(7)),
+    "large body": (InvalidArgument, "message_too_large", lambda scene: scene.channel.send(bytes(40_000))),
+    "no event": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on(str, print)),
+    "no class": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on([MemberJoined], print)),
+    "no handler": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on(MemberJoined, "print")),
+    **{
+        f"timeout {timeout!r} of {name}": (InvalidArgument, "invalid_timeout", make(timeout))
+        for timeout in _TIMEOUTS
+        for name, make in {
+            "login": lambda timeout: lambda scene: scene.client.login("alice", timeout=timeout),
+            "logout": lambda timeout: lambda scene: scene.client.logout(timeout=timeout),
+            "join": lambda timeout: lambda scene: scene.client.join("lobby 2", timeout=timeout),
+            "renew_token": lambda timeout: lambda scene: scene.client.renew_token("token", timeout=timeout),
+            "send": lambda timeout: lambda scene: scene.channel.send("x", timeout=timeout),
+            "leave": lambda timeout: lambda scene: scene.channel.leave(timeout=timeout),
+        }.items()
+    },
+}
+# She has left the lobby.
+LEFT: dict[str, tuple[type[RtmError], str, Mistake]] = {
+    "send after leave": (NotJoined, "not_joined", lambda scene: scene.channel.send("x")),
+    "second leave": (NotJoined, "not_joined", lambda scene: scene.channel.leave()),
+}
+# The client is closed, and the server after it.
+CLOSED: dict[str, tuple[type[RtmError], str, Mistake]] = {
+    name: (ClientClosed, "closed", mistake)
+    for name, mistake in {
+        "login of a closed client": lambda scene: scene.client.login("alice"),
+        "logout of a closed client": lambda scene: scene.client.logout(),
+        "join of a closed client": lambda scene: scene.client.join("lobby"),
+        "send of a closed client": lambda scene: scene.channel.send("x"),
+        "leave of a closed client": lambda scene: scene.channel.leave(),
+        "renew_token of a closed client": lambda scene: scene.client.renew_token("token"),
+        "retry_now of a closed client": lambda scene: scene.client.retry_now(),
+        "on of a closed client": lambda scene: scene.client.on(MemberJoined, print),
+        "with a closed client": lambda scene: scene.enter(scene.client),
+        "its events": lambda scene: scene.step(scene.client.events()),
+        "its messages": lambda scene: scene.step(scene.channel),
+        "the events of its channel": lambda scene: scene.step(scene.channel.events()),
+    }.items()
+} | {
+    "with a closed server": (InvalidState, "invalid_state", lambda scene: scene.enter(scene.server)),
+    "kick of a closed server": (InvalidState, "closed", lambda scene: scene.server.kick("alice")),
+}
+MISTAKES = AT_FIRST | MEANWHILE | LEFT | CLOSED
+
+
+async def _settled(value: Any) -> Any:
+    return await value if isinstance(value, Awaitable) else value
+
+
+async def _make_mistakes(package: Any) -> dict[str, Any]:
+    answers: dict[str, Any] = {}
+
+    async def make(mistakes: dict[str, tuple[type[RtmError], str, Mistake]]) -> None:
+        for name, (_, _, mistake) in mistakes.items():
+            try:
+                await _settled(mistake(scene))
+            except Exception as error:
+                hidden = error.__suppress_context__ or error.__context__ is None
+                answers[name] = type(error), getattr(error, "code", None), str(error), hidden
+            else:
+                answers[name] = None
+
+    server = package.Server(authenticate=allow_any_uid)
+    await _settled(server.start())
+    scene = Scene(package, server, package.Client(server.url))
+    try:
+        await make(AT_FIRST)
+        await _settled(scene.client.login("alice"))
+        scene.channel = await _settled(scene.client.join("lobby"))
+        await make(MEANWHILE)
+        await _settled(scene.channel.leave())
+        await make(LEFT)
+    finally:
+        await _settled(scene.client.close())
+        await _settled(server.close())
+    await make(CLOSED)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[dict[str, Any]]:
+    # The blocking calls may be made on a loop: their I/O has a thread of its own.
+    return [asyncio.run(_make_mistakes(package)) for package in (rtm_sync, rtm_async)]
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_same_mistake_has_the_same_answer(name: str, answers: list[dict[str, Any]]) -> None:
+    """S37, S54: same class, same code, same words."""
+    cls, code, _ = MISTAKES[name]
+    blocking, waiting = (answer[name] for answer in answers)
+    assert blocking == waiting
+    assert blocking[:2] == (cls, code)
+    assert blocking[2]
+    assert blocking[3], "nothing that came before is shown in the traceback"

@@ -49,6 +49,8 @@ def _describe_usage(fault: click.ClickException) -> str:
     text = fault.format_message().rstrip(".")
     context = getattr(fault, "ctx", None)
     path = context.command_path if context else "rtm"
+    if isinstance(fault, click.NoSuchOption) and fault.option_name in ("-v", "--verbose") and context:
+        return f"{text}: it stands before the command, as in rtm -v {context.info_name}"
     if context and isinstance(context.command, click.Group):
         text += _suggest(context, fault)
     return f"{text}; see {path} --help"
@@ -72,8 +74,35 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     context.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
-@click.option("-v", "--verbose", count=True, help="Log what happens to stderr; twice for more.")
+class _Port(click.ParamType):
+    """A port to listen on; what is wrong is said of the option or of the variable, wherever it came from."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535:
+            return int(text)
+        source = ctx.get_parameter_source("port") if ctx else None
+        where = "RTM_PORT" if source is click.core.ParameterSource.ENVIRONMENT else "--port"
+        raise CommandFailed(f"{where} is {text!r}; it must be a whole number from 1 to 65535, or 0 for any free port")
+
+
+_STATUSES = """
+\b
+Exit status: 0 when all is done, 2 after an error (one line on stderr),
+1 if the demo broke a promise or nobody reads the output any more, and
+128 and the signal's number where one ended it (130: Ctrl-C).
+A server that is ended by Ctrl-C is done.
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True, epilog=_STATUSES.strip()
+)
+@click.option(
+    "-v", "--verbose", count=True, help="Log what happens to stderr; twice for more. Stands before the command."
+)
 @click.option(
     "--version",
     is_flag=True,
@@ -116,7 +145,7 @@ _key_file = click.option(
 @click.option("--host", help="Address to listen on. Default: 127.0.0.1. Env: RTM_HOST.", envvar="RTM_HOST")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    type=_Port(),
     envvar="RTM_PORT",
     help="Port to listen on, 0 for any free one. Default: 8765. Env: RTM_PORT.",
 )
@@ -182,30 +211,39 @@ def token(key_file: Path | None, **options: Any) -> int:
 _url = click.option("--url", default=DEFAULT_URL, show_default=True, envvar="RTM_URL", help="The server. Env: RTM_URL.")
 _uid = click.option("--uid", required=True, envvar="RTM_UID", help="Whom to log in as. Env: RTM_UID.")
 _token = click.option("--token", envvar="RTM_TOKEN", help="The token, if the server wants one. Env: RTM_TOKEN.")
+_ca = click.option(
+    "--ca",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="RTM_CA",
+    help="Trust the certificates of this CA (PEM) and no others, for wss://. Env: RTM_CA.",
+)
 
 
 @commands.command()
 @_url
 @_uid
 @_token
+@_ca
 @click.argument("channels", nargs=-1, required=True, metavar="CHANNEL...")
-def listen(url: str, uid: str, token: str | None, channels: tuple[str, ...]) -> int:
+def listen(url: str, uid: str, token: str | None, ca: Path | None, channels: tuple[str, ...]) -> int:
     """Join channels and print what happens there, until Ctrl-C."""
-    return talk.listen(url, uid, token, channels)
+    return talk.listen(url, uid, token, channels, ca_file=ca)
 
 
 @commands.command()
 @_url
 @_uid
 @_token
+@_ca
 @click.argument("channel")
 @click.argument("message", required=False)
-def send(url: str, uid: str, token: str | None, channel: str, message: str | None) -> int:
+def send(url: str, uid: str, token: str | None, ca: Path | None, channel: str, message: str | None) -> int:
     """Join CHANNEL, send MESSAGE, print its receipt, log out.
 
-    Without a MESSAGE, or with "-", each line of the standard input is a message.
+    Without a MESSAGE, or with "-", each line of the standard input is a message; empty lines are passed over.
     """
-    return talk.send(url, uid, token, channel, message)
+    return talk.send(url, uid, token, channel, message, ca_file=ca)
 
 
 @commands.command()

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import errno
 import os
+import re
 import socket
 import ssl
 import tomllib
@@ -16,9 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import click
+
 import rtm_async
 from rtm_sansio.auth import JwtAuthenticator, allow_any_uid
 from rtm_sansio.config import ServerConfig
+from rtm_sansio.errors import ConfigError
 
 from .keys import KEY_VARIABLE, find_key, fitting_algorithm, read_file
 from .running import DEFAULT_PORT, CommandFailed, run_until_signal, say
@@ -70,11 +74,17 @@ _SETTINGS: Mapping[str, type] = {
     field.name: type(cast(object, field.default)) for field in dataclasses.fields(ServerConfig)
 }
 """Each setting of the server and its type, which is that of its default."""
+_OTHER_VARIABLES = (
+    *("RTM_HOST", "RTM_PORT", "RTM_JWT_KEY", "RTM_JWT_KEY_FILE", "RTM_JWT_ALGORITHM", "RTM_TLS_CERT", "RTM_TLS_KEY"),
+    *("RTM_CONFIG", "RTM_URL", "RTM_UID", "RTM_TOKEN", "RTM_CA"),
+)
 
 
 def serve(options: Options, environment: Mapping[str, str] = os.environ) -> int:
     """Run a server until SIGINT or SIGTERM, which end it with status 0."""
     plan = make_plan(options, environment)
+    for warning in misspelt_variables(environment):
+        click.echo(f"rtm: {warning}", err=True)
     run_until_signal(_serve(plan), fast=True)
     return 0
 
@@ -84,12 +94,11 @@ def make_plan(options: Options, environment: Mapping[str, str]) -> Plan:
     settings: dict[str, Any] = {}
     if options.config_file is not None:
         options, settings = _merge_file(options, options.config_file)
-    settings |= _settings_of_environment(environment)
     return Plan(
         host=options.host or "127.0.0.1",
         port=DEFAULT_PORT if options.port is None else options.port,
         authenticate=_make_authenticator(options),
-        config=ServerConfig(**settings),
+        config=_make_config(options.config_file, settings, _settings_of_environment(environment)),
         tls=_make_tls(options),
     )
 
@@ -192,6 +201,28 @@ def _texts(where: str, value: list[object]) -> tuple[str, ...]:
     if len(texts) < len(value):
         raise CommandFailed(f"{where} is {value!r}; it must be a list of texts")
     return texts
+
+
+def _make_config(path: Path | None, from_file: Mapping[str, Any], from_environment: Mapping[str, Any]) -> ServerConfig:
+    """The settings together; what is wrong with one is said with where it came from."""
+    try:
+        return ServerConfig(**{**from_file, **from_environment})
+    except ConfigError as fault:
+        words = set(re.findall(r"\w+", str(fault)))
+        sources = [f"RTM_{name.upper()}" for name in from_environment if name in words]
+        if any(name in words and name not in from_environment for name in from_file):
+            sources.append(str(path))
+        raise CommandFailed(f"{', '.join(sources)}: {fault}") from fault
+
+
+def misspelt_variables(environment: Mapping[str, str]) -> list[str]:
+    """A line for each variable that is not known and looks much like one that is."""
+    known = [*(f"RTM_{name.upper()}" for name in _SETTINGS), *_OTHER_VARIABLES]
+    lines: list[str] = []
+    for name in sorted(environment):
+        close = [] if name in known or not name.startswith("RTM_") else difflib.get_close_matches(name, known, 1, 0.8)
+        lines += [f"{name} is not known and is passed over; did you mean {one}?" for one in close]
+    return lines
 
 
 def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, Any]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import rtm_async
 from rtm_sansio.config import ClientConfig
-from rtm_sansio.errors import ChannelUnavailable, RtmError
+from rtm_sansio.errors import ChannelUnavailable, RtmError, SessionEnded
 from rtm_sansio.events import (
     ChannelLost,
     ChannelMessageReceived,
@@ -47,18 +49,32 @@ STATE_STYLES = {
 }
 
 
-def listen(url: str, uid: str, token: str | None, channels: tuple[str, ...]) -> int:
+def listen(url: str, uid: str, token: str | None, channels: tuple[str, ...], *, ca_file: Path | None = None) -> int:
     """Print what happens in the channels until a signal; then the status is 128 and the number of the
     signal.
     """
-    status, signal_number = run_until_signal(_listen(url, uid, token, channels))
+    status, signal_number = run_until_signal(_listen(_client(url, ca_file), uid, token, channels))
     return 128 + signal_number if signal_number is not None else status
 
 
-def send(url: str, uid: str, token: str | None, channel: str, message: str | None) -> int:
+def send(
+    url: str, uid: str, token: str | None, channel: str, message: str | None, *, ca_file: Path | None = None
+) -> int:
     """Send one message, or each line of stdin, and print the receipts."""
-    status, signal_number = run_until_signal(_send(url, uid, token, channel, message))
+    status, signal_number = run_until_signal(_send(_client(url, ca_file), uid, token, channel, message))
     return 128 + signal_number if signal_number is not None else status
+
+
+def _client(url: str, ca_file: Path | None) -> rtm_async.Client:
+    if ca_file is None:
+        return rtm_async.Client(url, config=_CONFIG)
+    if not url.lower().startswith("wss://"):
+        raise CommandFailed(f"--ca is for a URL that begins with wss://, and this one is {printable(url)}")
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as fault:
+        raise CommandFailed(f"cannot use the CA file {ca_file}: {fault}; it must hold certificates in PEM") from fault
+    return rtm_async.Client(url, config=_CONFIG, ssl=context)
 
 
 # --- what is printed
@@ -85,8 +101,9 @@ def describe(event: Any) -> Parts:
             left = "left" if cause == "left" else f"left ({cause})"
             return (*_in(event.channel), ("← ", "yellow"), f"{printable(event.uid)} {left}")
         case MessagesLost():
-            count = "an unknown number of" if event.count is None else str(event.count)
-            return (*_in(event.channel), (f"✘ {count} messages are lost", "red"))
+            if event.count is None:
+                return (*_in(event.channel), ("! the server restarted; messages from before may be missing", "yellow"))
+            return (*_in(event.channel), (f"✘ {event.count} messages are lost", "red"))
         case ChannelLost():
             return (
                 *_in(event.channel),
@@ -115,8 +132,8 @@ def _say(*parts: str | tuple[str, str]) -> None:
 # --- listen
 
 
-async def _listen(url: str, uid: str, token: str | None, names: tuple[str, ...]) -> int:
-    async with rtm_async.Client(url, config=_CONFIG) as client, _printing(client.events()) as states:
+async def _listen(client: rtm_async.Client, uid: str, token: str | None, names: tuple[str, ...]) -> int:
+    async with client, _printing(client.events()) as states:
         await client.login(uid, token)
         channels: list[rtm_async.Channel] = []
         for name in dict.fromkeys(names):
@@ -125,12 +142,18 @@ async def _listen(url: str, uid: str, token: str | None, names: tuple[str, ...])
             _say(*_in(name), _describe_joined(channel, uid))
         try:
             ends = await asyncio.gather(*(_follow(channel) for channel in channels))
-        except RtmError:
+        except SessionEnded as ended:
             # The news of why the session ended has its own way to the screen.
             await asyncio.wait([states], timeout=_LAST_NEWS_SECONDS)
-            raise
+            raise CommandFailed(_describe_end(ended, uid)) from ended
     # All channels are lost: there is nothing to listen to any more.
     raise ends[0]
+
+
+def _describe_end(ended: SessionEnded, uid: str) -> str:
+    if ended.code == "remote_login":
+        return f"{uid} has logged in elsewhere, which ends it here"
+    return f"the server has ended the session ({ended.code})"
 
 
 def _describe_joined(channel: rtm_async.Channel, uid: str) -> str:
@@ -171,8 +194,8 @@ async def _printing(events: AsyncIterable[Any]) -> AsyncGenerator[asyncio.Task[N
 # --- send
 
 
-async def _send(url: str, uid: str, token: str | None, name: str, message: str | None) -> int:
-    async with rtm_async.Client(url, config=_CONFIG) as client:
+async def _send(client: rtm_async.Client, uid: str, token: str | None, name: str, message: str | None) -> int:
+    async with client:
         await client.login(uid, token)
         channel = await client.join(name)
         if message is not None and message != "-":

@@ -507,6 +507,38 @@ def test_a_queue_that_nobody_iterates_says_what_it_dropped(run: Any) -> None:
     run(scenario())
 
 
+def test_messages_show_what_was_dropped_before_them(run: Any) -> None:
+    """S52: also where only messages are asked for, and if the first iteration ends before there is one."""
+
+    async def scenario() -> None:
+        config = ClientConfig(max_uniterated_events=3)
+        async with talking(config=config) as (_, alice, bob, at_alice, at_bob):
+            for number in range(8):
+                receipt = await at_alice.send(str(number))
+            await until_received(bob, receipt)
+            (message,) = await collect(at_bob, 1)
+            assert (message.message, message.lost_before) == ("5", 5)
+            assert [(one.message, one.lost_before) for one in await collect(at_bob, 2)] == [("6", 0), ("7", 0)]
+
+            await at_alice.leave()
+            for _ in range(3):  # joins and leaves: events that are no messages
+                again = await alice.join("lobby")
+                await again.leave()
+            receipt = await (await alice.join("lobby")).send("last")
+            await until_received(bob, receipt)
+            assert len(at_bob._home.queue) == 4
+            at_bob._home.queue._events.pop()  # so that no message comes behind the joins and leaves
+            messages = aiter(at_bob)
+            waiting = asyncio.ensure_future(anext(messages))
+            await asyncio.sleep(0.01)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await messages.aclose()
+            assert (await collect(at_bob.events(), 1)) == [EventsDropped(home="lobby", count=6)]
+
+    run(scenario())
+
+
 def test_an_iterated_queue_is_lossless_however_slow(run: Any) -> None:
     """S52: the log is held at the queue's bound, and goes on from the cursor."""
 
@@ -568,6 +600,33 @@ def test_waiting_for_room_has_its_time(run: Any) -> None:
             for link in server._driver._alive:
                 link.transport.resume_reading()
             await asyncio.gather(*sends, waiting)
+
+    run(scenario())
+
+
+def test_room_is_given_in_order_and_as_soon_as_there_is_any(run: Any) -> None:
+    """S35: also when the answer that makes room is to a call that nobody waits for any more."""
+
+    async def scenario() -> None:
+        config = ClientConfig(max_unanswered_requests=2)
+        async with talking(config=config) as (server, _, _, at_alice, at_bob):
+            assert server._driver is not None
+            for link in server._driver._alive:
+                link.transport.pause_reading()
+            sends = [asyncio.ensure_future(at_alice.send(str(number))) for number in range(2)]
+            await asyncio.sleep(0.05)  # they are on their way
+            waiting = [asyncio.ensure_future(at_alice.send(str(number), timeout=20)) for number in range(2, 6)]
+            await asyncio.sleep(0)
+            for send in sends:
+                send.cancel()
+            waiting[1].cancel()
+            await asyncio.sleep(0.02)
+            started = time.monotonic()
+            for link in server._driver._alive:
+                link.transport.resume_reading()
+            await asyncio.gather(*sends, *waiting, return_exceptions=True)
+            assert time.monotonic() - started < 5
+            assert [one.message for one in await collect(at_bob, 5)] == ["0", "1", "2", "4", "5"]
 
     run(scenario())
 
@@ -652,6 +711,43 @@ def test_a_token_provider_that_fails(run: Any, caplog: pytest.LogCaptureFixture)
 
     run(scenario())
     assert "secret" not in caplog.text
+
+
+def test_what_a_provider_raises_is_told_once(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """F-54: by its class and its traceback, never with its text; and a login's own timeout names it as the cause."""
+    secret = "a-very-secret-token"
+
+    def provider() -> str:
+        raise KeyError(secret)
+
+    async def scenario() -> None:
+        config = ClientConfig().scaled(0.1)
+        async with Server(authenticate=allow_any_uid) as server, Client(server.url, config=config) as client:
+            with pytest.raises(LoginTimeout, match="token provider raised KeyError") as caught:
+                await client.login("alice", provider, timeout=0.4)
+            assert caught.value.last_cause == "token_provider_failed"
+            assert isinstance(caught.value.__cause__, RtmError)
+            assert isinstance(caught.value.__cause__.__cause__, KeyError)
+
+    run(scenario())
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert record.name == "rtm"
+    assert "KeyError" in record.getMessage()
+    assert "in provider" in record.getMessage()
+    assert secret not in caplog.text
+
+
+def test_the_cause_of_a_login_timeout_of_the_call(run: Any) -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"ws://127.0.0.1:{listener.getsockname()[1]}"
+        async with Client(url) as client:
+            with pytest.raises(LoginTimeout, match="connection refused") as caught:
+                await client.login("alice", timeout=0.3)
+            assert caught.value.last_cause == "connection_refused"
+            assert caught.value.attempts >= 1
+
+    run(scenario())
 
 
 def test_what_is_no_token(run: Any) -> None:
@@ -915,7 +1011,8 @@ def test_close_of_a_client_never_used(run: Any) -> None:
         await client.close()
         with pytest.raises(ClientClosed):
             await client.login("alice")
-        assert await rest(client.events()) == []
+        with pytest.raises(ClientClosed):
+            await rest(client.events())
 
     run(scenario())
 

@@ -213,6 +213,26 @@ def test_an_authenticator_that_fails(run: Any, caplog: pytest.LogCaptureFixture,
     assert TOKEN not in caplog.text
 
 
+def test_an_authenticator_that_fails_again_and_again_is_logged_once(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that tries all the time does not fill the log."""
+
+    def authenticate(login: Any) -> bool:
+        raise KeyError(login.token)
+
+    async def scenario() -> None:
+        async with Server(authenticate=authenticate) as server:
+            config = ClientConfig(backoff_base_seconds=0.01, backoff_cap_seconds=1.0)
+            async with Client(server.url, config=config) as client:
+                with pytest.raises(LoginTimeout):
+                    await client.login("alice", TOKEN, timeout=0.5)
+                assert client._core.attempts > 1
+
+    run(scenario())
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "KeyError" in record.getMessage()
+    assert TOKEN not in caplog.text
+
+
 def test_too_many_logins_for_a_slow_authenticator(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtm_async.server, "MAX_JUDGED_LOGINS", 1)
     monkeypatch.setattr(rtm_async.server, "JUDGED_RETRY_SECONDS", 0.02)

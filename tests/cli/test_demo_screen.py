@@ -149,3 +149,11 @@ def test_the_scale_is_said() -> None:
 
 def test_nothing_seen_can_be_shown() -> None:
     assert "✘" in the_end([])
+
+
+def test_the_note_explains_the_columns_that_there_are() -> None:
+    text = " ".join(the_end(performance()).split())
+    assert "due: those sent while the other was a member" in text
+    assert "failed" not in text.partition("what was promised")[0]
+    failed = SendFailed(at=20, who=ALICE, number=9, outcome=Outcome.UNKNOWN)
+    assert "failed: its sender was told" in " ".join(the_end([*performance(), failed]).split())

@@ -52,6 +52,9 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["serve", "--port", "http"], ["'http'", "--port"]),
         (["serve", "--port", "65536"], ["65536", "65535"]),
         (["serve"], ["--jwt-key", "--dev"]),
+        (["serve", "--port", "-1"], ["'-1'", "--port", "from 1 to 65535"]),
+        (["serve", "-v"], ["-v", "rtm -v serve"]),
+        (["listen", "--verbose", "lobby"], ["rtm -v listen"]),
         (["listen", "lobby"], ["--uid"]),
         (["listen", "--uid", "bob"], ["CHANNEL"]),
         (["send", "--uid", "alice"], ["CHANNEL"]),
@@ -72,6 +75,23 @@ def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
         out, err = capsys.readouterr()
         assert "rtm" in out
         assert err == ""
+
+
+def test_help_tells_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Exit status: 0" in out
+    assert "130: Ctrl-C" in out
+    assert app.run(["send", "--help"]) == 0
+    assert "empty lines are passed over" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("uid", ["", "ü", "x" * 65, "a\nb"])
+def test_a_token_is_for_a_uid_that_a_server_accepts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, uid: str
+) -> None:
+    monkeypatch.setenv("RTM_JWT_KEY", SECRET)
+    assert "1 to 64 printable ASCII" in error_of(capsys, "token", "--uid", uid)
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +131,18 @@ def test_a_bad_file(capsys: pytest.CaptureFixture[str], tmp_path: Path, content:
     assert part in error_of(capsys, "serve", "--dev", "--port", "0", "--config", str(file))
 
 
+def test_a_range_is_blamed_on_where_it_came_from(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "rtm.toml"
+    file.write_text("presence_grace_seconds = 50")
+    assert f"rtm: {file}: presence_grace_seconds" in error_of(capsys, "serve", "--dev", "--config", str(file))
+    monkeypatch.setenv("RTM_REPLAY_SECONDS", "45")
+    assert f"rtm: RTM_REPLAY_SECONDS, {file}: " in error_of(capsys, "serve", "--dev", "--config", str(file))
+    monkeypatch.setenv("RTM_PRESENCE_GRACE_SECONDS", "-1")
+    assert "rtm: RTM_PRESENCE_GRACE_SECONDS: " in error_of(capsys, "serve", "--dev", "--config", str(file))
+
+
 def test_a_file_that_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     file = tmp_path / "rtm.toml"
     file.write_bytes(b"\xff\xfe\x00")
@@ -120,7 +152,9 @@ def test_a_file_that_is_no_text(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "value", "part"),
     [
-        ("RTM_PORT", "many", "many"),
+        ("RTM_PORT", "many", "RTM_PORT is 'many'; it must be a whole number from 1 to 65535"),
+        ("RTM_PORT", "65536", "RTM_PORT is '65536'"),
+        ("RTM_HISTORY_ENTRIES", "0", "RTM_HISTORY_ENTRIES: history_entries is 0"),
         ("RTM_PRESENCE_GRACE_SECONDS", "long", "RTM_PRESENCE_GRACE_SECONDS"),
         ("RTM_HISTORY_ENTRIES", "1.5", "whole number"),
         ("RTM_ENFORCE_TOKEN_EXPIRY", "perhaps", "true or false"),
@@ -191,6 +225,16 @@ def test_tls_files_that_cannot_be_used(capsys: pytest.CaptureFixture[str], tmp_p
 
 
 # --- clients
+
+
+def test_a_ca_that_cannot_be_used(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    missing, nonsense = tmp_path / "missing.pem", tmp_path / "nonsense.pem"
+    nonsense.write_text("nonsense")
+    talk_to = ("send", "--uid", "alice", "--url", "wss://127.0.0.1:1")
+    assert "No such file" in error_of(capsys, *talk_to, "--ca", str(missing), "lobby", "hello")
+    assert "PEM" in error_of(capsys, *talk_to, "--ca", str(nonsense), "lobby", "hello")
+    plain = error_of(capsys, "listen", "--uid", "bob", "--ca", str(nonsense), "lobby")
+    assert "wss://" in plain
 
 
 def test_nobody_listens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

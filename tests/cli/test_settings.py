@@ -12,10 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from rtm_async.cli import app
 from rtm_async.cli.running import one_line, printable
-from rtm_async.cli.serve import Options, make_plan
-from rtm_async.cli.talk import describe
+from rtm_async.cli.serve import Options, make_plan, misspelt_variables
+from rtm_async.cli.talk import _describe_end, describe
 from rtm_sansio.auth import Identity, JwtAuthenticator, allow_any_uid
 from rtm_sansio.config import ServerConfig
+from rtm_sansio.errors import SessionEnded
 from rtm_sansio.events import (
     ChannelLost,
     ChannelMessageReceived,
@@ -97,6 +98,21 @@ def test_an_option_beats_the_environment_and_that_the_file(tmp_path: Path) -> No
     assert (plan.host, plan.port) == ("::1", 2)
     assert (plan.config.history_entries, plan.config.max_channels) == (8, 3)
     assert plan.config.allowed_origins == ("a", "b")
+
+
+def test_variables_that_look_like_settings_are_pointed_out() -> None:
+    environment = {
+        "RTM_PRESENCE_GRACE_SECOND": "60",
+        "RTM_PRESENCE_GRACE_SECONDS": "60",
+        "RTM_PROT": "1",
+        "RTM_TOKEN": "secret",
+        "RTM_BUILD_DIRECTORY": "/",
+        "PATH": "/bin",
+    }
+    first, second = misspelt_variables(environment)
+    assert "RTM_PRESENCE_GRACE_SECOND is not known" in first
+    assert "did you mean RTM_PRESENCE_GRACE_SECONDS?" in first
+    assert "did you mean RTM_PORT?" in second
 
 
 @pytest.mark.parametrize(
@@ -193,7 +209,10 @@ def plain(event: Any) -> str:
             "lobby  ← carol left (timed out)",
         ),
         (MessagesLost(channel="lobby", count=3), "lobby  ✘ 3 messages are lost"),
-        (MessagesLost(channel="lobby", count=None), "lobby  ✘ an unknown number of messages are lost"),
+        (
+            MessagesLost(channel="lobby", count=None),
+            "lobby  ! the server restarted; messages from before may be missing",
+        ),
         (
             ChannelLost(channel="lobby", code="too_many_channels", message="no more"),
             "lobby  ✘ the channel is lost: no more (too_many_channels)",
@@ -215,3 +234,10 @@ def test_an_event_of_a_later_version_is_shown_as_it_is() -> None:
 def test_texts_of_others_cannot_play_with_the_terminal() -> None:
     assert printable("héllo 👋\t\x1b]0;x\x07\u202e") == "héllo 👋\\t\\x1b]0;x\\x07\\u202e"
     assert one_line(" a\n  b ") == "a b"
+
+
+def test_the_end_of_a_session_is_told_without_advice_for_programmers() -> None:
+    assert _describe_end(SessionEnded("…; call logout(), then login()", code="kicked"), "bob") == (
+        "the server has ended the session (kicked)"
+    )
+    assert "bob has logged in elsewhere" in _describe_end(SessionEnded("…", code="remote_login"), "bob")

@@ -19,7 +19,19 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from rtm_sansio import auth
-from rtm_sansio.auth import Identity, JwtAuthenticator, LoginDenied, allow_any_uid, issue_token, judge
+from rtm_sansio.auth import (
+    FailureNotes,
+    Identity,
+    JwtAuthenticator,
+    LoginDenied,
+    allow_any_uid,
+    ask_provider,
+    check_authenticator,
+    check_ban,
+    check_token_source,
+    issue_token,
+    judge,
+)
 from rtm_sansio.codes import Code
 from rtm_sansio.errors import ConfigError, InvalidArgument, InvalidState, RtmError
 from rtm_sansio.events import LoginRequested, RenewalRequested
@@ -573,3 +585,81 @@ def test_issuing_needs_the_private_key(rsa_key: rsa.RSAPrivateKey) -> None:
     for key in (public_pem(rsa_key), "nonsense"):
         with pytest.raises(ConfigError, match="private key"):
             issue_token(key, "alice", algorithm="RS256", lifetime_seconds=60, wall_clock=NOW)
+
+
+# --- what frontends ask of authenticators and token providers
+
+
+def test_an_authenticator_can_be_called() -> None:
+    check_authenticator(allow_any_uid)
+    for given, name in ((None, "None"), ("secret", "str")):
+        with pytest.raises(ConfigError, match=f"not {name}"):
+            check_authenticator(given)
+
+
+async def a_coroutine() -> str:
+    return "token"
+
+
+class CoroutineProvider:
+    async def __call__(self) -> str:
+        return "token"
+
+
+def test_what_a_token_may_come_from() -> None:
+    """F-54."""
+    for source in (None, "", "token", lambda: "token", CoroutineProvider):
+        check_token_source(source)
+    for source in (a_coroutine, CoroutineProvider()):
+        with pytest.raises(InvalidArgument, match="plain function"):
+            check_token_source(source)
+    with pytest.raises(InvalidArgument, match="not bytes") as caught:
+        check_token_source(b"secret")
+    assert caught.value.code == "invalid_token"
+    assert "secret" not in str(caught.value)
+
+
+def test_a_provider_is_asked() -> None:
+    """F-54: what is no text is not shown, and a coroutine is closed."""
+    assert ask_provider(lambda: "token") == "token"
+    for provider in (lambda: b"secret", lambda: None, lambda: a_coroutine()):
+        with pytest.raises(TypeError, match="must return a str") as caught:
+            ask_provider(provider)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan, True, "1", None])
+def test_a_ban_has_a_length(seconds: Any) -> None:
+    check_ban(0.5)
+    with pytest.raises(InvalidArgument, match="above 0") as caught:
+        check_ban(seconds)
+    assert caught.value.code == "invalid_ban"
+
+
+def raised(kind: type[Exception], *, elsewhere: bool = False) -> Exception:
+    try:
+        if elsewhere:
+            raise kind("text")
+        raise kind("text")
+    except kind as error:
+        return error
+
+
+def test_failures_are_noted_once_in_a_while() -> None:
+    """The first of each kind is worth a traceback, later ones are counted; kinds differ by class and line."""
+    notes = FailureNotes(interval_seconds=60.0, max_kinds=3)
+    assert notes.take(raised(KeyError), 0.0) == 0
+    assert notes.take(raised(KeyError), 1.0) is None
+    assert notes.take(raised(KeyError), 59.9) is None
+    assert notes.take(raised(KeyError, elsewhere=True), 2.0) == 0
+    assert notes.take(KeyError("never raised"), 2.0) == 0
+    assert notes.take(raised(KeyError), 60.0) == 2
+    assert notes.take(raised(KeyError), 61.0) is None
+    assert notes.take(raised(ValueError), 62.0) == 0, (
+        "a fourth kind: the one that was not seen for longest is forgotten"
+    )
+    assert notes.take(raised(KeyError), 63.0) is None
+    assert notes.take(raised(KeyError, elsewhere=True), 3.0) == 0
+    once = FailureNotes(interval_seconds=math.inf)
+    assert once.take(raised(KeyError), 0.0) == 0
+    assert once.take(raised(KeyError), 1e9) is None

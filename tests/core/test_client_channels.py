@@ -17,6 +17,7 @@ from rtm_sansio.messages import (
     GoOn,
     Hold,
     Join,
+    Joined,
     JoinedEntry,
     Leave,
     LeftEntry,
@@ -154,7 +155,38 @@ def test_gap_of_another_epoch():
     assert rig.server.of_type(Want)[0].channels == (WantedChannel("lobby", OTHER_EPOCH, 4),)
 
 
-@pytest.mark.parametrize(("cursor", "count"), [(-1, 0), (5, -1)])
+@pytest.mark.parametrize("offset", [-1, 2**63 - 1, 2**64 - 1])
+@pytest.mark.parametrize("kind", ["joined", "entries", "gap", "epoch", "members"])
+def test_places_that_no_log_has(kind: str, offset: int):
+    """S50, F-33: what would be quoted again, or counted from, is looked at before it is kept."""
+    rig = connected()
+    rig.entries(1, "a")
+    if kind in ("joined", "members"):
+        number = rig.call("join", "other")
+        beyond = offset if offset < 0 else min(offset + 1, 2**64 - 1)
+        at, count = (beyond, 1) if kind == "joined" else (5, -5)
+        rig.say(Joined(number, EPOCH, at, count, None))
+    elif kind == "entries":
+        rig.entries(-9 if offset < 0 else min(offset, 2**64 - 5), *"xyz")
+    elif kind == "gap":
+        rig.say(Gap("lobby", EPOCH, min(offset + 1, 2**64 - 1) if offset > 0 else offset, 1))
+    else:
+        rig.say(Gap("lobby", EPOCH * 100, 5, 1))
+    assert rig.server.closed_with == 1002
+    comes_back(rig)
+    assert rig.server.of_type(Want)[0].channels[0] == WantedChannel("lobby", EPOCH, 1)
+
+
+def test_gaps_do_not_fill_a_full_queue():
+    """S52, S50: the log is held, and asked for again once there is room."""
+    rig = iterating()
+    rig.entries(1, *"abcd")
+    rig.say(*[Gap("lobby", EPOCH, 10 + index, 1) for index in range(50)])
+    assert rig.of_type(MessagesLost) == []
+    assert rig.server.of_type(Hold) == [Hold("lobby")]
+
+
+@pytest.mark.parametrize(("cursor", "count"), [(-1, 0), (5, -1), (5, 2**63)])
 def test_impossible_gap(cursor: int, count: int):
     """S50, F-33: negative figures are a protocol error."""
     rig = connected()

@@ -131,9 +131,10 @@ def test_dropped_at_once_again_and_again_backs_off():
     assert rig.rng.ceilings == [0.5] + [1.0] * 7, "the cap of the grace time"
 
 
-@pytest.mark.parametrize(("retry_after", "delay"), [(7.0, 7.0), (1000.0, 300.0), (0.0, 0.0)])
+@pytest.mark.parametrize(("retry_after", "delay"), [(7.0, 7.0), (1000.0, 300.0), (0.0, 0.5), (1e-300, 0.5)])
 def test_retry_after(retry_after: float, delay: float):
-    """S21, F-11: overrides the back-off, up to the cap of the config; logout and retry_now still work."""
+    """S21, F-11, F-60: overrides the back-off, up to the cap of the config; one that says "at once" brings no hot
+    loop."""
     rig = reconnecting(jitter=1.0)
     rig.advance(5.0)
     rig.open()
@@ -230,6 +231,32 @@ def test_garbage_again_and_again_is_a_problem():
     rig.feed(b"\xff\xff")
     rig.advance(4.0)
     assert len(rig.of_type(ReconnectProblem)) == 1
+
+
+def test_protocol_errors_between_restored_sessions_are_told():
+    """F-61: a loop in which each session is restored unseen is told as well, once."""
+    rig = connected()
+    for count in range(1, 6):
+        rig.feed(b"\xff\xff")
+        rig.advance(1.0)
+        rig.accept()
+        assert rig.state is ConnectionState.CONNECTED
+        assert len(rig.of_type(ReconnectProblem)) == (count >= 3)
+    for _ in range(10):
+        rig.advance(1.0)
+        rig.say()
+    rig.lose()
+    rig.advance(1.0)
+    rig.accept()
+    assert len(rig.of_type(ReconnectProblem)) == 1
+
+
+def test_larger_messages_of_a_server_are_taken():
+    """S15, S45: the welcome's figure counts, not that of the config."""
+    rig = Rig()
+    rig.connect("lobby", limits=limits(max_frame_bytes=1 << 20))
+    rig.entries(1, *["x" * 30_000] * 10)
+    assert len(rig.messages()) == 10
 
 
 @pytest.mark.parametrize("code", [Code.REMOTE_LOGIN, Code.BANNED, Code.KICKED, 4077])

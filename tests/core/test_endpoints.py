@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rtm_sansio.config import ClientConfig, ServerConfig
 from rtm_sansio.effects import Endpoint
-from rtm_sansio.endpoints import MAX_URL_LENGTH, failure_from, parse_endpoint, parse_endpoints
-from rtm_sansio.errors import ConfigError, TransportFailure
+from rtm_sansio.endpoints import (
+    MAX_URL_LENGTH,
+    check_address,
+    check_client_tls,
+    check_config,
+    check_server_tls,
+    failure_from,
+    login_timed_out,
+    parse_endpoint,
+    parse_endpoints,
+)
+from rtm_sansio.errors import ConfigError, LoginTimeout, TransportFailure
 
 
 @pytest.mark.parametrize(
@@ -81,6 +92,9 @@ def test_several():
     assert [one.host for one in parse_endpoints(["ws://a", "wss://b"])] == ["a", "b"]
     with pytest.raises(ConfigError, match="at least one"):
         parse_endpoints([])
+    for urls, name in ((None, "None"), (b"ws://a", "bytes"), (bytearray(), "bytearray"), (7, "int"), ({}, "dict")):
+        with pytest.raises(ConfigError, match=f"not {name}"):
+            parse_endpoints(urls)  # type: ignore[arg-type]
 
 
 def _verification_error() -> ssl.SSLCertVerificationError:
@@ -111,3 +125,46 @@ def test_failures(error: BaseException, code: str, code_while_open: str):
     assert failure.code == code
     assert failure.__cause__ is error
     assert failure_from(error, while_open=True).code == code_while_open
+    assert ("--ca" in str(failure)) is (code == "certificate_not_trusted"), "says what to do for a private CA"
+
+
+def test_a_login_that_took_too_long():
+    """S5: names the last cause, if there is one."""
+    cause = TransportFailure("connection refused: no", code="connection_refused")
+    error = login_timed_out("alice", 0.5, attempts=2, cause=cause)
+    assert isinstance(error, LoginTimeout)
+    assert (error.attempts, error.last_cause, error.__cause__) == (2, "connection_refused", cause)
+    assert "0.5 s" in str(error)
+    assert "refused" in str(error)
+    silent = login_timed_out("alice", 0.5, attempts=1, cause=None)
+    assert silent.last_cause is None
+    assert "did not answer" in str(silent)
+
+
+def test_options():
+    """S37: what a client or a server can never be made with; in words that every frontend shares."""
+    plain, secure = parse_endpoints("ws://a"), parse_endpoints(["ws://a", "wss://b"])
+    client, server = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    check_config(ClientConfig(), ClientConfig)
+    check_client_tls(None, plain)
+    check_client_tls(client, secure)
+    check_server_tls(None)
+    check_server_tls(server)
+    check_address("", 0)
+    check_address("localhost", 65535)
+    for refused, part in (
+        (lambda: check_config({}, ClientConfig), "ClientConfig, not dict"),
+        (lambda: check_config(None, ServerConfig), "ServerConfig, not None"),
+        (lambda: check_client_tls(client, plain), "nothing would be encrypted"),
+        (lambda: check_client_tls(server, secure), "create_default_context"),
+        (lambda: check_client_tls(True, secure), "not bool"),
+        (lambda: check_server_tls(client), "CLIENT_AUTH"),
+        (lambda: check_server_tls("cert.pem"), "not str"),
+        (lambda: check_address(None, 0), "host must be a str, not None"),
+        (lambda: check_address("", "8765"), "'8765'"),
+        (lambda: check_address("", True), "True"),
+        (lambda: check_address("", -1), "-1"),
+        (lambda: check_address("", 65536), "65535"),
+    ):
+        with pytest.raises(ConfigError, match=part):
+            refused()

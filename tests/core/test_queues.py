@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtm_sansio.errors import ChannelUnavailable, InvalidState, SessionEnded
+from rtm_sansio.errors import ChannelUnavailable, InvalidArgument, InvalidState, SessionEnded
 from rtm_sansio.events import ChannelLost, ChannelMessageReceived, ConnectionStateChanged, EventsDropped, MemberJoined
-from rtm_sansio.queues import Ending, HomeQueue, ending_of, event_bytes
+from rtm_sansio.queues import Ending, HomeQueue, MessageFilter, check_handler, ending_of, event_bytes
 from rtm_sansio.states import TRANSITIONS, ConnectionState
 
 
@@ -150,3 +150,65 @@ def test_a_lost_channel_ends_its_own_iterator():
     assert error.code == "too_many_channels"
     assert "no" in str(error)
     assert ending_of(message("x")) is None
+
+
+def test_messages_alone():
+    """S33, S52: what a queue dropped is added to the gap that the next message shows, once; an unknown number stays
+    unknown."""
+    messages = MessageFilter()
+    plain, known, unknown = (
+        ChannelMessageReceived(channel="c", uid="u", message="m", offset=9, sent_at=0.0, lost_before=lost)
+        for lost in (0, 3, None)
+    )
+    dropped = EventsDropped(home="c", count=7)
+    assert messages.take(plain) is plain
+    assert messages.take(MemberJoined(channel="c", uid="u", offset=1)) is None
+    assert messages.take(dropped) is None
+    assert messages.dropped == 7
+    assert messages.take(MemberJoined(channel="c", uid="u", offset=1)) is None
+    shown = messages.take(plain)
+    assert shown is not None
+    assert (shown.lost_before, shown.offset, shown.message) == (7, 9, "m")
+    assert messages.dropped == 0
+    assert messages.take(plain) is plain
+    for _ in range(2):
+        messages.take(dropped)
+    shown = messages.take(known)
+    assert shown is not None
+    assert shown.lost_before == 17
+    messages.take(dropped)
+    assert messages.take(unknown) is unknown
+    assert messages.dropped == 0
+
+
+def test_what_was_not_used_is_put_back():
+    """S52: in front of all, with the counts of what was dropped; also when nothing more will come."""
+    queue = HomeQueue("c", max_uniterated_events=2)
+    queue.start_iterating()
+    for text in "abc":
+        queue.put(message(text))
+    taken = [queue.pop() for _ in range(2)]
+    queue.put_back([EventsDropped(home="c", count=4), *taken], dropped=1)
+    assert queue.backlog == (3, 3)
+    queue.end()
+    queue.put_back(())
+    assert [getattr(event, "message", event) for event in drain(queue)] == [
+        EventsDropped(home="c", count=5),
+        "a",
+        "b",
+        "c",
+    ]
+    queue.put_back(taken, dropped=0)
+    queue.put_back([message("first")])
+    queue.stop_iterating()
+    assert [getattr(event, "message", event) for event in drain(queue)] == [EventsDropped(home="c", count=1), "a", "b"]
+
+
+def test_what_on_can_be_given():
+    """S37."""
+    check_handler(MemberJoined, print)
+    for event_type in (str, [MemberJoined], "MemberJoined", None):
+        with pytest.raises(InvalidArgument, match="not a class of events"):
+            check_handler(event_type, print)
+    with pytest.raises(InvalidArgument, match="callable, which str is not"):
+        check_handler(MemberJoined, "print")

@@ -214,6 +214,20 @@ def test_gap_counts_in_the_queue():
     assert take(one, texts(4, 1))[0] is Wish.HOLD
 
 
+def test_gap_holds_a_full_queue():
+    """S52, S50: a report finds a full queue as an entry does, so that a flood of reports fills nothing."""
+    one = reader(max_events=2)
+    one.iterating(True, 2, 0)
+    outputs: list[Any] = []
+    assert one.take_gap(Gap("c", E1, 9, 4), outputs) is Wish.HOLD
+    assert outputs == []
+    assert one.cursor == 0
+    assert one.consumed(1, 0) is Wish.GO_ON
+    one.going()
+    assert one.take_gap(Gap("c", E1, 9, 4), outputs) is Wish.NOTHING
+    assert outputs == [MessagesLost(channel="c", count=4)]
+
+
 def test_hold_ends_with_its_transport():
     """S52: and so does a go-on: on the next transport the log comes from the stated cursor."""
     one = reader(max_events=2)

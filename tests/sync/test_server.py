@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import socket
 import threading
@@ -119,6 +120,22 @@ def test_what_an_authenticator_may_answer() -> None:
             with Client(server.url, config=config) as client, pytest.raises(LoginTimeout):
                 client.login(uid)
     assert all(name.startswith("rtm-authenticator") for name in threads)
+
+
+def test_an_authenticator_that_fails_again_and_again_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that tries all the time does not fill the log."""
+
+    def authenticate(login: Any) -> bool:
+        raise KeyError(login.token)
+
+    config = ClientConfig(backoff_base_seconds=0.01, backoff_cap_seconds=1.0)
+    with Server(authenticate=authenticate) as server, Client(server.url, config=config) as client:
+        with pytest.raises(LoginTimeout):
+            client.login("alice", "a-secret-token", timeout=0.5)
+        assert client._runtime.core.attempts > 1
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "KeyError" in record.getMessage()
+    assert "a-secret-token" not in caplog.text
 
 
 def test_an_authenticator_that_does_not_block_is_called_in_the_io_thread() -> None:

@@ -313,8 +313,10 @@ def _counts(counts: Sequence[Count], glyphs: Glyphs) -> RenderableType:
             faults.append(f"   failed: {count.failed}", "yellow")
         names = f"{count.sender} {glyphs.arrow} {count.reader}"
         table.add_row(names, str(count.sent), str(count.due), str(count.arrived), faults)
-    note = Text("due: sent while the other was a member; failed: the sender was told so", style="bright_black")
-    return Group(table, note)
+    note = "sent: confirmed by the server; due: those sent while the other was a member"
+    if any(count.failed for count in counts):
+        note += "; failed: its sender was told that it failed, or may have"
+    return Group(table, Text(note, style="bright_black"))
 
 
 def _checklist(promises: Sequence[Promise], glyphs: Glyphs) -> RenderableType:
