@@ -28,6 +28,8 @@ from .operations import (
 _SWEEP_SECONDS = 1.0
 """A busy log is swept at most this often: trimming may be late (S33)."""
 
+_STALE_SWEEPS = 1024
+
 _NOT_A_MEMBER = -int(Code.NOT_A_MEMBER)
 _STALE_REQUEST = -int(Code.STALE_REQUEST)
 _STALE = Refusal(Code.STALE_REQUEST, "the request is older than what the client called answered, or was another one")
@@ -45,7 +47,7 @@ class _SessionPart:
         self.ended = False
         self.lowest = 0  # numbers below are never carried out (S46)
         self.last_at = 0.0
-        self.by_number: dict[int, Any] = {}  # outcomes: an offset, ChannelJoined or ChannelLeft
+        self.by_number: dict[int, Any] = {}  # outcomes: an offset, ChannelJoined without its list, or ChannelLeft
 
     def forget(self, lowest: int, oldest: float) -> None:
         """Forget the outcomes below ``lowest``, and those made at ``oldest`` or before."""
@@ -121,8 +123,9 @@ class ChannelHomes:
         return home
 
     def _check_idle(self, home: _ChannelHome) -> None:
-        """Keep the list of unused logs up to date (S58)."""
-        if home.members or home.left or home.watchers or len(home.log):
+        """Keep the list of logs without member and subscriber up to date (S58). What they still have, entries and
+        marks, goes by itself in the history time, or with them if there are too many."""
+        if home.members or home.watchers:
             self._idle.discard(home.name)
         elif home.name not in self._idle:
             self._idle.add(home.name, self._context.now)
@@ -130,7 +133,10 @@ class ChannelHomes:
 
     def _forget_idle(self) -> None:
         for name in self._idle.take_expired(self._context.now):
-            del self._homes[name]
+            self._byte_count -= self._homes.pop(name).log.byte_count
+        if len(self._sweeps) > 2 * len(self._homes) + _STALE_SWEEPS:
+            self._sweeps = [(home.swept_at, name) for name, home in self._homes.items() if home.swept_at is not None]
+            heapq.heapify(self._sweeps)
 
     def watch(self, operation: WatchChannel) -> LogEnd:
         """Announce blocks to a node, or no longer; where the log ends now."""
@@ -153,7 +159,6 @@ class ChannelHomes:
         self._byte_count += home.log.byte_count - before
         while self._byte_count > self._config.max_engine_bytes:
             self._drop_oldest()
-        self._idle.discard(home.name)
         self._schedule_sweep(home)
         if home.watchers:
             self._context.announce(home.watchers, BlockAnnounced(channel=home.name, block=block))
@@ -203,7 +208,9 @@ class ChannelHomes:
             del home.left[session_id]
             del home.parts[session_id]
         self._schedule_sweep(home)
-        self._check_idle(home)
+        if not (home.members or home.watchers or home.left or len(home.log)):
+            self._idle.add(home.name, now)  # its identity is kept from now on
+            self._forget_idle()
 
     # ------------------------------------------------------------------------------------------------ members
 
@@ -214,7 +221,7 @@ class ChannelHomes:
         part = home.parts.get(session_id) or _SessionPart()
         known = self._known(part, operation)
         if isinstance(known, ChannelJoined) and home.members.get(uid) == session_id:
-            return known
+            return self._joined(home, known.offset, None)
         if known is not None:
             return _STALE
         if part.ended:
@@ -226,24 +233,26 @@ class ChannelHomes:
         if holder != session_id:
             entries = [operation.joined_entry] if holder is None else [operation.replaced_entry, operation.joined_entry]
             home.members[uid] = session_id
+            self._idle.discard(home.name)
             home.parts[session_id] = part
             home.left.pop(session_id, None)
             if holder is not None:
                 self._keep_left(home, holder)
             block = self._append_entries(home, entries)
         part.attach = operation.attach
-        count = len(home.members)
-        answer = ChannelJoined(
-            epoch=home.log.epoch,
-            offset=home.log.end,
-            member_count=count,
-            members=tuple(home.members) if count <= self._config.max_snapshot_members else None,
-            block=block,
-        )
+        answer = self._joined(home, home.log.end, block)
         if operation.number is not None:
-            outcome = msgspec.structs.replace(answer, block=None)
+            # Without the list, which would be kept once for each number.
+            outcome = msgspec.structs.replace(answer, members=None, block=None)
             part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)
         return answer
+
+    def _joined(self, home: _ChannelHome, offset: int, block: Block | None) -> ChannelJoined:
+        """The answer to a join at ``offset``, with the members as of now: who reads the log from there comes to the
+        same ones."""
+        count = len(home.members)
+        members = tuple(home.members) if count <= self._config.max_snapshot_members else None
+        return ChannelJoined(epoch=home.log.epoch, offset=offset, member_count=count, members=members, block=block)
 
     def leave(self, operation: LeaveChannel) -> ChannelLeft | Refusal:
         """End a membership; an ended session leaves a mark, member or not (E2)."""

@@ -300,10 +300,10 @@ class Channels:
         self._feeding[link] = None
         if session.positions.get(channel) is not position:
             return  # held, left, or placed anew meanwhile
-        if position.cursor < position.given or reading.gap:
+        if reading.cursor < position.given:
             # It was given this before. Only who asks for it again pays: not who is slow, or comes back (S49, S51).
             units = 1 + sum(map(len, reading.entries)) // _BYTES_PER_UNIT
-            if reading.cursor < position.given and self._flood_gate.is_flood(link, session, units):
+            if self._flood_gate.is_flood(link, session, units):
                 return
         del session.positions[channel]
         if reading.gap:

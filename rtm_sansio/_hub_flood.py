@@ -1,4 +1,9 @@
-"""Who sends more than the welcome allows: at first refused, later dropped (S45, S51)."""
+"""Who sends more than the welcome allows: at first refused, later dropped (S45, S51).
+
+Frames that are no messages are charged as well, two like one request: control frames, and the fragments of a message
+but the first (F-64). So whoever sends at the full rate may cut each message into two, and still send its heartbeats.
+Before the login there is no rate, so their number has a bound.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +15,12 @@ from .codes import Code
 _FLOOD_FACTOR = 2
 _EXCESS_BURSTS, _EXCESS_UNITS = 16, 1024
 """Above so many bursts and units beyond twice the rate nobody waits for the end of the tolerance."""
+_POLICY_VIOLATION = 1008
 _LENIENCE = 1.05
 """The client's clock and ours differ, and the network bunches what a client spaced out."""
+
+MAX_RARE_FRAMES_BEFORE_LOGIN = 64
+RARE_FRAMES_PER_UNIT = 2
 
 
 class FloodGate:
@@ -40,6 +49,18 @@ class FloodGate:
         if not persistent and link.rate_excess <= _EXCESS_BURSTS * self._config.request_burst + _EXCESS_UNITS:
             return False
         self._transports.violation(link, "far above the rate that the welcome states", close_code=Code.FLOODING)
+        return True
+
+    def is_frame_flood(self, link: ServerLink) -> bool:
+        """Charge the frames that were no messages; whether nothing that came with them is to be heard."""
+        wire, session = link.wire, link.session
+        if session is not None:
+            units, wire.rare_frames = divmod(wire.rare_frames, RARE_FRAMES_PER_UNIT)
+            return not wire.closed and self.is_flood(link, session, units)
+        if wire.rare_frames <= MAX_RARE_FRAMES_BEFORE_LOGIN or not wire.is_open:
+            return False  # they stay counted: the bound is for all that come before the login
+        reason = f"more than {MAX_RARE_FRAMES_BEFORE_LOGIN} frames without a message before the welcome"
+        self._transports.violation(link, reason, close_code=_POLICY_VIOLATION)
         return True
 
     def is_too_fast(self, link: ServerLink, session: AttachedSession) -> bool:

@@ -52,6 +52,7 @@ from .states import ConnectionState
 
 __all__ = ["ClientCore", "ClientTimer"]
 
+_MAX_RARE_FRAMES_PER_READ = 1024
 _LONGEST_UID = 64  # until a welcome says otherwise (S45)
 
 _decoder = server_decoder()
@@ -331,14 +332,24 @@ class ClientCore:
         return None
 
     def receive_data(self, transport_id: int, data: bytes, *, now: float) -> None:
-        """Bytes arrived."""
+        """Bytes arrived.
+
+        A server that floods breaks the protocol: at most 1,024 of the frames in one call may be none of a message's
+        own, that is control frames and fragments behind the first (F-64). No server that means well sends 64 KiB of
+        so small ones.
+        """
         link = self._connection.link
         if link is not None and link.transport_id == transport_id:
             if link.phase is not LinkPhase.OPENING:
                 self._context.advance(now)
                 if link.liveness is not None:
                     link.liveness.received(self._context.now)
-                self._take_wire_events(link, link.wire.receive(data))
+                events = link.wire.receive(data)
+                rare_frames, link.wire.rare_frames = link.wire.rare_frames, 0
+                if rare_frames > _MAX_RARE_FRAMES_PER_READ and link.wire.is_open:
+                    self._connection.violation("a flood of control frames or fragments", 1008)
+                else:
+                    self._take_wire_events(link, events)
             return
         closing = self._connection.farewell.link
         if closing is not None and closing.transport_id == transport_id:

@@ -15,7 +15,7 @@ from typing import Any
 from ._checks import check_name
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
-from ._hub_flood import FloodGate
+from ._hub_flood import RARE_FRAMES_PER_UNIT, FloodGate
 from ._hub_logins import Logins
 from ._hub_memberships import Memberships
 from ._hub_requests import Requests
@@ -157,8 +157,11 @@ class Hub:
         if now > context.now:
             context.now = now
         link.last_received = context.now
-        events = link.wire.receive(data)
+        wire = link.wire
+        events = wire.receive(data)
         self._transports.transmit_wire(link)
+        if wire.rare_frames >= RARE_FRAMES_PER_UNIT and self._flood_gate.is_frame_flood(link):
+            return
         for event in events:
             if type(event) is bytes:
                 if event == HEARTBEAT:

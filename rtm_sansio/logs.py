@@ -10,6 +10,8 @@ import msgspec
 
 ENTRY_OVERHEAD_BYTES = 64
 """What keeping an entry costs besides its bytes, for the byte bounds."""
+BLOCK_OVERHEAD_BYTES = 256
+"""What keeping a block costs besides its entries."""
 
 _COMPACT_FROM = 64
 
@@ -50,7 +52,9 @@ class _Kept:
     def __init__(self, block: Block, appended_at: float) -> None:
         self.block = block
         self.appended_at = appended_at
-        self.size = sum(map(len, block.entries)) + ENTRY_OVERHEAD_BYTES * len(block.entries)
+        self.size = (
+            sum(map(len, block.entries)) + ENTRY_OVERHEAD_BYTES * len(block.entries) + BLOCK_OVERHEAD_BYTES
+        )
 
 
 def _last_offset(kept: _Kept) -> int:

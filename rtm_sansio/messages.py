@@ -402,20 +402,18 @@ _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
 
 def _claimed_count(payload: bytes) -> int:
-    """How many elements the payload says that it has, if it is an array; a short array says nothing here."""
+    """How many elements the payload says that it has, if it is a long array; of another one it is no matter."""
     if payload[0] == 0xDC:
         return int.from_bytes(payload[1:3], "big")
     if payload[0] == 0xDD:
         return int.from_bytes(payload[1:5], "big")
-    return payload[0] & 0x0F if payload[0] & 0xF0 == 0x90 else 0
+    return 0
 
 
 def _tag_of(raw: msgspec.Raw) -> int:
     view = memoryview(raw)
-    if len(view) > 1 and view[0] & 0xF0 == 0x90 and view[0] != 0x90 and view[1] < FIRST_OPTIONAL_TAG:
+    if 0x91 <= view[0] <= 0x9F and view[1] < FIRST_OPTIONAL_TAG:
         return view[1]  # a short array that begins with a small number, as all messages of version 1 do
-    if len(view) > 2 and view[0] & 0xF0 == 0x90 and view[0] != 0x90 and view[1] == 0xCC:
-        return view[2]
     fields = _tag_decoder.decode(raw)
     return _int_decoder.decode(fields[0]) if fields else -1
 

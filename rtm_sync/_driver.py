@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 CATCH_UP_ROUNDS = 16
 """How often what is readable is read before a timeout is handled; a flood must not put it off for ever."""
+CATCH_UP_SECONDS = 0.05
+"""How long, likewise: then the round under way, in which each socket is read once, is the last."""
 MAX_OPENING = 16
 """Helper threads at a time: each ends with its attempt, but a name look-up cannot be interrupted."""
 LONGEST_SELECT_SECONDS = 3600.0
@@ -103,6 +105,10 @@ class Driver(IoThread):
         self._sockets.end_overdue(now)
         self._after_pass(now)
         self._drain()
+        self._write_all()
+
+    def _write_all(self) -> None:
+        """Write once to each transport that something is to be written to."""
         if self._accepting is not None and self._accepting.flush_wanted:
             self._accepting.flush(now=self._clock())
             self._drain()
@@ -137,9 +143,13 @@ class Driver(IoThread):
 
     def _tick(self) -> None:
         """The core's deadline is over. What arrived before counts first (S13), and what the sockets did not take."""
+        give_up_at = self._clock() + CATCH_UP_SECONDS
         for _ in range(CATCH_UP_ROUNDS):
             read = [self._on_ready(key, events) for key, events in self._selector.select(0)]
             if not any(read):
+                break
+            self._write_all()  # or a flood would put off the answers to everybody
+            if self._clock() >= give_up_at:
                 break
         self._sockets.report_unsent()
         self._set_wall_clock()

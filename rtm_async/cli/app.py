@@ -74,18 +74,15 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     context.exit()
 
 
-class _Port(click.ParamType):
-    """A port to listen on; what is wrong is said of the option or of the variable, wherever it came from."""
-
-    name = "integer"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535:
-            return int(text)
-        source = ctx.get_parameter_source("port") if ctx else None
-        where = "RTM_PORT" if source is click.core.ParameterSource.ENVIRONMENT else "--port"
-        raise CommandFailed(f"{where} is {text!r}; it must be a whole number from 1 to 65535, or 0 for any free port")
+def _parse_port(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """A port to listen on; what is wrong is said of the option or of the variable, whichever it came from."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535:
+        return int(text)
+    from_environment = context.get_parameter_source("port") is click.core.ParameterSource.ENVIRONMENT
+    where = "RTM_PORT" if from_environment else "--port"
+    raise CommandFailed(f"{where} is {text!r}; it must be a whole number from 1 to 65535, or 0 for any free port")
 
 
 _STATUSES = """
@@ -145,7 +142,8 @@ _key_file = click.option(
 @click.option("--host", help="Address to listen on. Default: 127.0.0.1. Env: RTM_HOST.", envvar="RTM_HOST")
 @click.option(
     "--port",
-    type=_Port(),
+    metavar="INTEGER",
+    callback=_parse_port,
     envvar="RTM_PORT",
     help="Port to listen on, 0 for any free one. Default: 8765. Env: RTM_PORT.",
 )

@@ -239,6 +239,7 @@ class FakeClient:
         self.messages: list[Any] = []
         self.heartbeats = 0
         self.close_code: int | None = None
+        self.close_reason = ""
         self.gone: str | None = None
         """How the hub closed the transport."""
         self.paused = False
@@ -297,7 +298,7 @@ class FakeClient:
                 assert skipped == 0
                 self.messages += messages
             elif isinstance(event, Closed):
-                self.close_code = event.code
+                self.close_code, self.close_reason = event.code, event.reason
             else:
                 assert isinstance(event, Opened)
 

@@ -636,13 +636,18 @@ def test_a_ban_has_a_length(seconds: Any) -> None:
     assert caught.value.code == "invalid_ban"
 
 
+def fail(kind: type[Exception], *, elsewhere: bool) -> None:
+    if elsewhere:
+        raise kind("text")
+    raise kind("text")
+
+
 def raised(kind: type[Exception], *, elsewhere: bool = False) -> Exception:
     try:
-        if elsewhere:
-            raise kind("text")
-        raise kind("text")
+        fail(kind, elsewhere=elsewhere)
     except kind as error:
         return error
+    raise AssertionError
 
 
 def test_failures_are_noted_once_in_a_while() -> None:

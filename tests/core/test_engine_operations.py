@@ -395,7 +395,7 @@ class TestLogs:
         bench = Bench(max_log_bytes=200_000)
         bench.join(b"s")
         for number in range(1, 300):
-            bench.append(number, size=936)
+            bench.append(number, size=680)
         reading = bench.read(1)
         assert reading.gap
         assert len(reading.entries) == 200
@@ -408,14 +408,14 @@ class TestLogs:
             bench.join(b"s", channel=channel)
         for number in range(1, 400):
             bench.now += 0.001
-            bench.append(number, size=936, channel="abc"[number % 3])
+            bench.append(number, size=680, channel="abc"[number % 3])
             assert bench.engine._channels._byte_count <= 200_000
         kept = {channel: len(bench.read(channel=channel).entries) for channel in "abc"}
         assert sum(kept.values()) == 200
         assert max(kept.values()) - min(kept.values()) <= 1
         for number in range(400, 600):
             bench.now += 0.001
-            bench.append(number, size=936, channel="a")
+            bench.append(number, size=680, channel="a")
         kept = {channel: len(bench.read(channel=channel).entries) for channel in "abc"}
         assert kept["a"] == 150
         assert kept["b"] + kept["c"] == 50
@@ -462,6 +462,27 @@ class TestLogs:
             bench(ReadLog(channel=f"room{number}", epoch=b"", cursor=0, max_bytes=1))
         assert sorted(bench.engine._channels._homes) == ["kept", "room7", "room8", "room9"]
         assert bench(WatchChannel(channel="kept", node="n", on=True)).epoch == kept
+
+    def test_channels_left_behind_are_bounded(self) -> None:
+        """S58, S50: with all that they still have, the longest deserted first; those with members never."""
+        bench = Bench(max_idle_logs=100)
+        bench.join(b"t", "bob", channel="kept")
+        for number in range(5000):
+            bench.join(b"s", channel=f"room{number}", number=2 * number)
+            bench.leave(b"s", channel=f"room{number}", number=2 * number + 1)
+            bench.now += 0.001
+        homes = bench.engine._channels._homes
+        assert sorted(homes) == sorted(["kept", *(f"room{number}" for number in range(4900, 5000))])
+        assert bench.engine._channels._byte_count == sum(home.log.byte_count for home in homes.values())
+        assert len(bench.engine._channels._sweeps) < 1400
+        assert bench.join(b"u", channel="room4950").offset == 3
+        bench.join(b"v", "carol", channel="one more")
+        bench.leave(b"v", "carol", channel="one more")
+        assert "room4950" in homes
+        bench.run(400.0)
+        assert len(homes) == 102
+        bench.tick(86_401.0)
+        assert sorted(homes) == ["kept", "room4950"]
 
     def test_a_sweep_of_a_channel_that_was_forgotten(self) -> None:
         """A stale place in the heap does nothing."""

@@ -354,6 +354,63 @@ class TestHoldAndGoOn:
         assert alice.gone is None
         assert alice.of(Going) == []
 
+    def test_who_asks_for_the_same_again_and_again_pays(self) -> None:
+        """S51: 20 bytes that bring megabytes; by live readers, and by such that are behind."""
+        for drain in (True, False):
+            bench = Bench()
+            bob = bench.login("bob", "room").keep()
+            alice = bench.login("alice", "room")
+            fill(bob, 4_000_000)
+            (_, epoch, _) = alice.cursor("room")
+            alice.reading = drain
+            count = 0
+            while alice.close_code is None and count < 2000:
+                alice.send(GoOn("room", epoch, 1))
+                if not drain:
+                    alice.drain()
+                count += 1
+            assert alice.close_code == Code.FLOODING
+            assert count < 60
+            assert bob.close_code is None
+
+    def test_the_same_by_joining_again(self) -> None:
+        """S51, S46: the outcome of an old join has an old offset."""
+        bench = Bench()
+        bob = bench.login("bob", "room").keep()
+        alice = bench.login("alice", "room")
+        fill(bob, 4_000_000)
+        count = 0
+        while alice.close_code is None and count < 2000:
+            alice.send(Join(1, "room"))
+            count += 1
+        assert alice.close_code == Code.FLOODING
+        assert count < 60
+
+    def test_a_reader_that_holds_and_goes_on_is_never_a_flood(self) -> None:
+        """S52, S49: however much it reads; what it passed over at each hold is little."""
+        bench = Bench(requests_per_second=100, request_burst=100, max_log_bytes=64 * 1024 * 1024)
+        bob = bench.login("bob", "room").keep()
+        alice = bench.login("alice", "room")
+        (_, epoch, cursor) = alice.cursor("room")
+        for _ in range(40):
+            alice.send(Hold("room"))
+            fill(bob, 1_000_000)
+            alice.send(GoOn("room", epoch, alice.cursor("room")[2] - 3))
+            bench.advance(1.0)
+        link = alice.hub._transports.get(alice.id)
+        assert link is not None
+        assert link.rate_error_since is None
+        assert alice.cursor("room")[2] > cursor + 40 * 60
+
+    def test_an_epoch_without_end(self) -> None:
+        """S50: it would be kept with the position."""
+        bench = Bench()
+        alice = bench.login("alice", "room")
+        alice.send(GoOn("room", b"e" * 64, 1))
+        assert alice.close_code is None
+        alice.send(GoOn("room", b"e" * 65, 1))
+        assert alice.close_code == 1002
+
     def test_a_piece_on_its_way_at_a_hold_is_void(self) -> None:
         """S48, S52: with an engine that takes time; the answer of the go-on stands before what was asked for."""
         bench = Bench(nodes=1)

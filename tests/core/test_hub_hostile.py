@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from core.fake_client import Bench, FakeClient
-from rtm_sansio._frames import encode_masked_frame
+from rtm_sansio._frames import BINARY, CONTINUATION, PING, encode_masked_frame
 from rtm_sansio.codes import Code
 from rtm_sansio.messages import (
     GoOn,
@@ -189,6 +189,110 @@ class TestAfterTheLogin:
         alice.raw(b"\x82\x01\x90")
         assert alice.close_code == 1002
         assert bench.login("alice", resume=alice).welcome.resumed
+
+
+PING_FRAME = encode_masked_frame(b"", 1, opcode=PING)
+PART = encode_masked_frame(b"", 1, opcode=CONTINUATION, fin=False)
+FIRST_PART = encode_masked_frame(b"", 1, fin=False)
+LAST_PART = encode_masked_frame(b"\x90", 1, opcode=CONTINUATION)
+HEARTBEAT_FRAME = encode_masked_frame(b"\x90", 1)
+
+
+def in_fragments(data: bytes, size: int) -> bytes:
+    """One message, its frames each of so many bytes."""
+    pieces = [data[start : start + size] for start in range(0, len(data), size)]
+    frames = [
+        encode_masked_frame(piece, 1, opcode=CONTINUATION if index else BINARY, fin=index == len(pieces) - 1)
+        for index, piece in enumerate(pieces)
+    ]
+    return b"".join(frames)
+
+
+class TestFramesThatAreNoMessages:
+    """F-64, S51: control frames and fragments are charged like requests."""
+
+    @pytest.mark.parametrize(
+        "flood", [PING_FRAME * 1000 + HEARTBEAT_FRAME, FIRST_PART + PART * 1000 + LAST_PART], ids=["pings", "parts"]
+    )
+    def test_a_flood_is_dropped(self, flood: bytes) -> None:
+        """S51: 5 s after the first rate error, not before; its session goes on."""
+        bench = Bench()
+        witness = witnessed(bench)
+        alice = bench.login("alice", "room")
+        began = bench.now
+        while alice.gone is None and alice.close_code is None and bench.now < began + 30.0:
+            for _ in range(4):
+                alice.raw(flood)
+            bench.advance(0.5)
+        assert alice.close_code == Code.FLOODING
+        assert 5.0 <= bench.now - began <= 8.0
+        assert bench.login("alice", resume=alice).welcome.resumed
+        is_well(witness)
+
+    def test_a_large_message_in_small_fragments_is_borne(self) -> None:
+        """A browser, or a proxy: 128 KiB in pieces of 1 KiB, four times a second."""
+        bench = Bench()
+        alice = bench.login("alice", "room").keep()
+        for number in range(40):
+            batch = [PublishText(3 * number + index, "room", "x" * 30_000) for index in range(3)]
+            alice.raw(in_fragments(encode_batch(batch), 1024))
+            bench.advance(0.25)
+        assert alice.gone is None
+        assert alice.close_code is None
+
+    def test_full_rate_in_two_fragments_is_borne(self) -> None:
+        """The welcome's rate is one of requests, however they are framed."""
+        bench = Bench(requests_per_second=100, request_burst=100)
+        alice = bench.login("alice", "room")
+        for number in range(1, 2001):
+            if not number % 100:
+                alice.heartbeat()
+            alice.raw(in_fragments(encode_batch([Leave(number, "elsewhere")]), 9))
+            bench.advance(0.01)
+        assert alice.gone is None
+        assert alice.close_code is None
+
+    def test_a_client_that_pings_is_borne(self) -> None:
+        """Every 20 s, as the websockets package does."""
+        bench = Bench()
+        alice = bench.login("alice", "room").keep()
+        for _ in range(100):
+            bench.advance(20.0)
+            alice.raw(PING_FRAME)
+        assert alice.gone is None
+        assert alice.close_code is None
+
+    def test_before_the_login(self) -> None:
+        """A budget for all that comes before the welcome, however it is spread: 64, then 1008."""
+        bench = Bench()
+        witness = witnessed(bench)
+        ghost = bench.open()
+        for _ in range(64):
+            ghost.raw(PING_FRAME)
+        assert ghost.close_code is None
+        ghost.raw(PING_FRAME)
+        assert ghost.close_code == 1008
+        ghost.raw(PING_FRAME * 100)
+        bench.advance(3.0)
+        assert ghost.gone is not None
+        is_well(witness)
+
+    def test_a_login_behind_too_many_pings_is_not_heard(self) -> None:
+        """What came in the same read has no effect."""
+        bench = Bench()
+        events = len(bench.events)
+        ghost = bench.open()
+        login = encode_batch([Login("alice", "token", b"i" * 16, b"l" * 16, 0)])
+        ghost.raw(PING_FRAME * 65 + encode_masked_frame(login, 1))
+        assert ghost.close_code == 1008
+        assert len(bench.events) == events
+
+    def test_the_wires_own_limit_comes_first(self) -> None:
+        """A wire that has failed by itself says why; the charge says nothing more."""
+        bench = Bench()
+        for client in (bench.open(), bench.login("alice")):
+            client.raw(PING_FRAME * 1025)
+            assert client.close_code == 1008
 
 
 def random_message(rng: random.Random) -> Any:

@@ -237,6 +237,26 @@ class TestOneLoginManyAttempts:
         assert alice.messages == []
 
 
+@pytest.mark.parametrize(
+    ("login", "words"),
+    [
+        (Login("alice", "", b"i" * 15, b"l" * 16, 0), "instance_id has 16 bytes, not 15"),
+        (Login("alice", "", b"i" * 16, b"l" * 17, 0), "login_id has 16 bytes, not 17"),
+        (Login("alice", "", b"i" * 16, b"l" * 16, 0, b"s" * 10_000, 1, 1), "session_id has 16 bytes, not 10000"),
+        (Login("alice", "", b"i" * 16, b"l" * 16, -1), "attempt is negative"),
+        (Login("alice", "", b"i" * 16, b"l" * 16, 0, None, -1), "login_epoch is negative"),
+        (Login("alice", "t" * 8193, b"i" * 16, b"l" * 16, 0), "at most 8192 bytes"),
+        (Logout(1), "something else than a login"),
+    ],
+)
+def test_a_bad_login_is_told_what_is_wrong(login: Any, words: str) -> None:
+    """S50: without a secret in it."""
+    ghost = Bench().open()
+    ghost.send(login)
+    assert ghost.close_code == 1002
+    assert words in ghost.close_reason
+
+
 class TestOneUidOneInstance:
     """S30, S31, S32."""
 

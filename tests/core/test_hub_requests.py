@@ -184,6 +184,112 @@ class TestLimits:
         assert [sent.number for sent in alice.of(Sent)] == list(range(1001, 1257))
 
 
+    @pytest.mark.parametrize("kind", ["join", "leave", "text", "bytes", "name"])
+    def test_nothing_above_the_limits_waits(self, kind: str) -> None:
+        """S45, S50: before its statement a session has at most one WebSocket message kept, whatever it sends."""
+        bench = Bench()
+        alice = bench.open()
+        alice.login("alice", want=None)
+        request = {
+            "join": lambda number: Join(number, "x" * 100_000),
+            "leave": lambda number: Leave(number, "x" * 100_000),
+            "name": lambda number: PublishText(number, "x" * 100_000, "x"),
+            "text": lambda number: PublishText(number, "room", "x" * 100_000),
+            "bytes": lambda number: PublishBytes(number, "room", b"x" * 100_000),
+        }[kind]
+        for number in range(1, 300):
+            alice.send(request(number))
+        assert len(alice.of(Failed)) == 299
+        session = alice.hub._transports.get(alice.id).session  # type: ignore[union-attr]
+        assert session is not None
+        assert not session.waiting
+        for number in range(300, 600):
+            alice.send(PublishText(number, "room", "x" * 32_000))
+        assert len(session.waiting or ()) == 4
+        assert 128_000 < session.waiting_bytes <= 128 * 1024
+        assert {fail.code for fail in alice.of(Failed)[299:]} == {Code.TOO_MANY_REQUESTS}
+        alice.send(Want(()))
+        assert (session.waiting_bytes, len(session.waiting or ())) == (0, 0)
+        assert [alice.answer(number).code for number in range(300, 304)] == [Code.NOT_A_MEMBER] * 4
+
+    def test_four_mib_may_wait(self) -> None:
+        """S55: behind a request that takes its time."""
+        bench = Bench(nodes=1)
+        alice = bench.login("alice", "room")
+        bench.held.add(0)
+        alice.send(Join(2, "other"))
+        for number in range(3, 203):
+            alice.send(PublishText(number, "room", "x" * 32_000))
+        refused = alice.of(Failed)
+        assert {fail.code for fail in refused} == {Code.TOO_MANY_REQUESTS}
+        assert refused[0].number == 3 + 4 * 1024 * 1024 // 32_028
+        alice.send(Logout(300))
+        bench.release()
+        assert len(alice.of(Sent)) + len(refused) == 200
+        assert isinstance(alice.answer(300), Done)
+
+    @pytest.mark.parametrize(("size", "refused"), [(1024, True), (1023, False)])
+    def test_a_request(self, size: int, refused: bool) -> None:
+        """S45: what the name takes, the body has not."""
+        limit = 33 * 1024 - 24 - 32 * 1024
+        bench = Bench(max_request_bytes=33 * 1024, max_name_length=2000)
+        name = "n" * (limit + size - 1023)
+        alice = bench.login("alice", name)
+        alice.send(PublishText(9, name, "x" * 32 * 1024))
+        assert (getattr(alice.answer(9), "code", None) == Code.MESSAGE_TOO_LARGE) is refused
+
+    @pytest.mark.parametrize(("count", "closed"), [(2000 + 1024, False), (2000 + 1025, True), (43_000, True)])
+    def test_a_batch_of_very_many_messages(self, count: int, closed: bool) -> None:
+        """S50, S51: more than a burst and 1,024 others is a protocol error, before any of it is decoded."""
+        from rtm_sansio.messages import Hold, encode_batch
+
+        bench = Bench()
+        alice = bench.login("alice", "room")
+        alice.raw(alice.wire.frame(encode_batch([Hold("")] * count)))
+        assert (alice.close_code == 1002) is closed
+
+    def test_an_absurd_flood_is_dropped_at_once(self) -> None:
+        """S51: nobody waits five seconds for the end of what is 16 bursts above the rate."""
+        from rtm_sansio.messages import Hold, encode_batch
+
+        bench = Bench()
+        alice = bench.login("alice", "room")
+        frame = alice.wire.frame(encode_batch([Hold("room")] * 3000))
+        frames = 0
+        while alice.close_code is None:
+            alice.raw(frame)
+            frames += 1
+        assert alice.close_code == Code.FLOODING
+        assert frames == 13  # 4,000 + 16 × 2,000 + 1,024 units
+
+    def test_unknown_messages_are_charged_each(self) -> None:
+        """S51."""
+        from rtm_sansio.messages import encode_batch
+
+        bench = Bench()
+        alice = bench.login("alice", "room")
+        frame = alice.wire.frame(encode_batch([[200]] * 1024))
+        frames = 0
+        while alice.close_code is None:
+            alice.raw(frame)
+            frames += 1
+        assert alice.close_code == Code.FLOODING
+        assert frames == 36
+
+    def test_repeated_joins_pay_for_the_list(self) -> None:
+        """S51: of 500 members; a client that joins once pays as well, and does not notice it."""
+        bench = Bench()
+        for number in range(500):
+            bench.login(f"member{number}", "room").lose()
+        alice = bench.login("alice", "room")
+        count = 0
+        while alice.close_code is None and count < 2000:
+            alice.send(Join(2 + count, "room"))
+            count += 1
+        assert alice.close_code == Code.FLOODING
+        assert count < 700
+
+
 class TestOrder:
     """S46: a session's requests take effect in the order of their numbers."""
 
@@ -345,6 +451,21 @@ class TestRepetition:
         back.send(Join(1, "room"))
         assert back.answer(1) == first
         assert back.texts("room") == ["meanwhile"]
+
+    def test_the_list_of_a_repeated_join_is_the_present_one(self) -> None:
+        """S46, S47: the list is kept once, not with each outcome; the log from the offset leads to the same."""
+        bench = Bench()
+        alice = bench.login("alice")
+        alice.send(Join(1, "room"))
+        first = alice.answer(1)
+        alice.lose()
+        bench.login("bob", "room")
+        back = bench.login("alice", resume=alice, want=[("room",)])
+        back.send(Join(1, "room"))
+        again = back.answer(1)
+        assert (again.offset, again.epoch) == (first.offset, first.epoch)
+        assert (again.member_count, again.members) == (2, ("alice", "bob"))
+        assert back.members("room") == [JoinedEntry("bob")]
 
     def test_a_publish_again_after_the_leave(self) -> None:
         """S46: its outcome is still known."""

@@ -168,11 +168,70 @@ class TestForm:
         bench = Bench()
         alice = bench.open()
         alice.login("alice", want=None)
-        alice.send(Want(tuple(WantedChannel(f"{number:064}") for number in range(1500))))
+        alice.send(Want(tuple(WantedChannel(f"{number:064}") for number in range(1024))))
         pieces = alice.of(Restored)
         assert [piece.more for piece in pieces] == [True] * (len(pieces) - 1) + [False]
-        assert len(alice.restored) == 1500
+        assert len(alice.restored) == 1024
         assert len(pieces) > 1
+
+    @pytest.mark.parametrize(
+        ("want", "max_channels", "closed"),
+        [
+            (tuple(WantedChannel(f"{number}") for number in range(1024)), 20, False),
+            (tuple(WantedChannel(f"{number}") for number in range(1025)), 20, True),
+            (tuple(WantedChannel(f"{number}") for number in range(1200)), 300, False),
+            (tuple(WantedChannel(f"{number}") for number in range(1201)), 300, True),
+            ((WantedChannel("room", b"e" * 64, 1),), 20, False),
+            ((WantedChannel("room", b"e" * 65, 1),), 20, True),
+        ],
+    )
+    def test_a_statement_without_measure(self, want: Any, max_channels: int, closed: bool) -> None:
+        """S50: four times what may be joined, or 1,024 channels, and epochs of 64 bytes."""
+        bench = Bench(max_channels=max_channels)
+        alice = bench.open()
+        alice.login("alice", want=None)
+        alice.send(Want(want))
+        assert (alice.close_code == 1002) is closed
+        assert bool(alice.of(Restored)) is not closed
+        assert bench.login("alice", resume=alice).welcome.resumed
+
+    @pytest.mark.parametrize("beating", [True, False])
+    def test_without_a_statement_for_ten_seconds(self, beating: bool) -> None:
+        """S51, S59: dropped, and told so; the session goes on as interrupted since it was heard last."""
+        bench = Bench()
+        alice = bench.open()
+        bench.advance(5.0)
+        alice.login("alice", want=None)
+        if beating:
+            alice.keep()
+        alice.send(Join(1, "room"))
+        bench.advance(9.99)
+        assert alice.close_code is None
+        bench.lively.clear()
+        bench.advance(0.02)
+        assert alice.close_code == Code.LOGIN_DEADLINE
+        bench.advance(3.0)
+        assert alice.gone is not None
+        bench.advance(17.5 if beating else 15.0)
+        assert bench.login("alice", resume=alice).welcome.resumed is True
+        bob = bench.login("bob", want=()).keep()
+        bench.advance(30.0)
+        assert bob.close_code is None
+
+    def test_no_statement_and_no_room_for_the_answer(self) -> None:
+        """S51: the transport goes at once, and its session is interrupted once."""
+        bench = Bench(slow_reader_bytes=100_000, max_outbound_bytes=131_072)
+        alice = bench.open()
+        alice.login("alice", want=None)
+        alice.hub.unsent(alice.id, 131_072, now=bench.now)
+        alice.hub.receive_data(alice.id, alice.wire.frame(b"\x90"), now=bench.now)
+        bench.hub._context.now = bench.now = bench.now + 9.9
+        alice.hub.unsent(alice.id, 131_071, now=bench.now)
+        bench.now += 0.1
+        bench.hub.handle_timeout(now=bench.now)
+        bench.settle()
+        assert alice.gone == "abort"
+        assert bench.login("alice", resume=alice).welcome.resumed
 
     @pytest.mark.parametrize("again", [(), (WantedChannel("a"), WantedChannel("a"))])
     def test_twice_is_a_protocol_error(self, again: tuple[Any, ...]) -> None:

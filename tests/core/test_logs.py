@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rtm_sansio.logs import ENTRY_OVERHEAD_BYTES, Block, Log
+from rtm_sansio.logs import BLOCK_OVERHEAD_BYTES, ENTRY_OVERHEAD_BYTES, Block, Log
 
 LIMITS: dict[str, Any] = {
     "replay_seconds": 40.0,
@@ -76,7 +76,7 @@ def test_whole_blocks_go_never_early() -> None:
 def test_only_bytes_shorten_the_40_seconds() -> None:
     """S33, S55: the size of an entry and what keeping it costs; from both sides."""
     size = 1000
-    each = size + ENTRY_OVERHEAD_BYTES
+    each = size + ENTRY_OVERHEAD_BYTES + BLOCK_OVERHEAD_BYTES
     limits = {**LIMITS, "max_bytes": 10 * each}
     log = log_of(10, size=size)
     assert log.byte_count == 10 * each
@@ -170,7 +170,8 @@ def test_any_history_reads_like_a_list(seed: int) -> None:
             model = model or []
         flat = [(start + index, entry) for start, block in model for index, entry in enumerate(block)]
         assert len(log) == len(flat)
-        assert log.byte_count == sum(len(entry) + ENTRY_OVERHEAD_BYTES for _, entry in flat)
+        size = sum(len(entry) + ENTRY_OVERHEAD_BYTES for _, entry in flat)
+        assert log.byte_count == size + BLOCK_OVERHEAD_BYTES * len(model)
         cursor = rng.randint(log.first_kept - 1, log.end)
         reading = log.read(b"e", cursor, 10_000)
         assert list(reading.entries) == [entry for offset, entry in flat if offset > cursor]

@@ -67,6 +67,33 @@ def test_unknown_optional_messages_are_skipped_and_counted() -> None:
     assert client_decoder().decode(batch) == ([Join(7, "room")], 3)
 
 
+def test_unknown_messages_have_a_bound() -> None:
+    """S50: 1,024 of them in a batch, among others."""
+    known = [18, 7, "room"]
+    assert client_decoder().decode(encode([known] + [[200]] * 1024)) == ([Join(7, "room")], 1024)
+    with pytest.raises(MalformedBatch, match="more than 1024 unknown"):
+        client_decoder().decode(encode([known] + [[200]] * 1025))
+
+
+@pytest.mark.parametrize("tag", [b"\x12", b"\xcc\x12", b"\xcd\x00\x12", b"\xd3" + bytes(7) + b"\x12"])
+@pytest.mark.parametrize("head", [b"\x93", b"\xdc\x00\x03", b"\xdd\x00\x00\x00\x03"])
+def test_a_tag_is_any_integer_also_beside_unknown_messages(tag: bytes, head: bytes) -> None:
+    """F-62: however it is encoded."""
+    payload = b"\x92" + head + tag + b"\x07\xa4room" + b"\x91\xcc\xc8"
+    assert client_decoder().decode(payload) == ([Join(7, "room")], 1)
+
+
+@pytest.mark.parametrize("head", [b"\xdc\x03\xe9", b"\xdd\x00\x00\x03\xe9"])
+def test_a_bound_on_the_messages_of_a_batch(head: bytes) -> None:
+    """S51: seen in the head of the array; a short one, or what is no array, is nothing for it."""
+    payload = head + b"\x92\x05\xa1x" * 1001
+    assert len(client_decoder().decode(payload, 1001)[0]) == 1001
+    with pytest.raises(MalformedBatch, match="more than 1000 messages"):
+        client_decoder().decode(payload, 1000)
+    batch = encode_batch([PublishText(1, "room", "x" * 2000)])
+    assert client_decoder().decode(batch, 1000) == ([PublishText(1, "room", "x" * 2000)], 0)
+
+
 @pytest.mark.parametrize(
     "payload",
     [

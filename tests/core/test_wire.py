@@ -571,6 +571,67 @@ def test_a_flood_of_control_frames_ends(role: str) -> None:
     assert closed == Closed(code=1008, reason="more than 1024 control frames without a message between", by_peer=False)
 
 
+def test_rare_frames_are_counted(role: str, size: int) -> None:
+    """F-64: control frames and the fragments of a message but the first, for the user to charge; nothing else is."""
+    wire = open_wire(role)
+    stream = peer_frame(role, b"whole") + peer_frame(role, b"text", TEXT) + peer_frame(role, b"?", PING)
+    stream += peer_frame(role, b"a", fin=False) + peer_frame(role, b"!", PONG)
+    stream += peer_frame(role, b"b", CONTINUATION, fin=False) + peer_frame(role, b"c", CONTINUATION)
+    feed(wire, stream, size)
+    assert wire.rare_frames == 4
+    wire.rare_frames = 0
+    feed(wire, peer_close(role), size)
+    assert wire.rare_frames == 1
+
+
+@pytest.mark.parametrize("kind", ["ping", "fragment"])
+def test_rare_frames_are_cheap(role: str, kind: str) -> None:
+    """F-64: an empty ping or fragment takes about what a heartbeat does; by a wsproto of its own it was 25 times."""
+    heartbeat = peer_frame(role, b"\x90")
+    if kind == "ping":
+        rare = peer_frame(role, b"", PING) * 500 + heartbeat
+    else:
+        rare = peer_frame(role, b"", fin=False) + peer_frame(role, b"", CONTINUATION, fin=False) * 499
+        rare += peer_frame(role, b"\x90", CONTINUATION)
+
+    def seconds(stream: bytes) -> float:
+        wire = open_wire(role)
+        started = time.process_time()
+        for _ in range(4):
+            assert wire.receive(stream)
+            wire.data_to_send()
+        return time.process_time() - started
+
+    usual = min(seconds(heartbeat * 500) for _ in range(5))
+    # About 1 to 2; the rest is for coverage's tracing and a busy machine.
+    assert min(seconds(rare) for _ in range(5)) < 6 * usual
+
+
+def test_pongs_and_our_close_frame_go_out_in_order(role: str) -> None:
+    """Each pong before the close frame that follows the pings, whoever closes."""
+    wire = open_wire(role)
+    wire.receive(peer_frame(role, b"1", PING) + peer_frame(role, b"2", PING))
+    wire.close(1001)
+    answers = [Pong(payload=b"1"), Pong(payload=b"2")]
+    assert spoken_by(role, wire.data_to_send()) == [*answers, CloseConnection(code=1001, reason="")]
+    wire = open_wire(role)
+    stream = peer_frame(role, b"1", PING) + peer_frame(role, b"2", PING)
+    wire.receive(stream + peer_frame(role, b"x", fin=False) + peer_frame(role, b"y"))
+    assert wire.closed
+    said = spoken_by(role, wire.data_to_send())
+    assert said[:2] == answers
+    assert [type(event) for event in said[2:]] == [CloseConnection]
+
+
+def test_the_limit_on_messages_spares_control_frames_inside_one(role: str, size: int) -> None:
+    """Section 5.5: a ping longer than what is left of the limit, between two fragments."""
+    wire = open_wire(role, max_message_bytes=4)
+    stream = peer_frame(role, b"abc", fin=False) + peer_frame(role, b"x" * 100, PING)
+    events, sent = feed(wire, stream + peer_frame(role, b"d", CONTINUATION), size)
+    assert events == [b"abcd"]
+    assert spoken_by(role, sent) == [Pong(payload=b"x" * 100)]
+
+
 def test_no_pong_behind_our_close_frame(role: str) -> None:
     """Our close frame is the last that we send; what the peer still says is heard."""
     wire = open_wire(role)

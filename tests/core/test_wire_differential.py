@@ -1,18 +1,19 @@
 """The wire against plain wsproto: on any stream of frames, cut anywhere, both hear the same.
 
-The reference is one ``wsproto.Connection`` that is fed the whole stream. These differences are meant, and
+The reference is one ``wsproto.Connection``. These differences are meant, and
 nothing else may differ:
 
 - A frame that would make a message larger than the limit ends with 1009 at its header; wsproto has no limit.
 - A text frame is judged when it is whole; wsproto judges invalid UTF-8 in the part of a frame that has come.
-- Sixteen pongs wait at most (the streams here hold fewer pings); wsproto answers none by itself.
+- Sixteen pongs wait at most, the last for the most recent ping; wsproto answers none by itself. So the reference
+  is fed what our wire is fed in one call, and of the pings in it the first fifteen and the last are compared.
 - Bytes behind a close frame or a violation are discarded; wsproto keeps them, unread.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 
@@ -40,24 +41,34 @@ class Heard:
     close: tuple[int, bool] | None = None
 
 
-def hear_reference(role: str, stream: bytes) -> Heard:
-    """Plain wsproto, fed the whole stream; messages assembled from its pieces."""
+def pieces_of(stream: bytes, cuts: list[int]) -> list[bytes]:
+    """The stream, cut there."""
+    edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    return [stream[start:end] for start, end in pairwise(edges)]
+
+
+def hear_reference(role: str, stream: bytes, cuts: list[int]) -> Heard:
+    """Plain wsproto, fed the pieces between the cuts; messages assembled from its pieces, pings as we answer them."""
     connection = Connection(ConnectionType.SERVER if role == "server" else ConnectionType.CLIENT)
-    connection.receive_data(stream)
     heard = Heard()
-    pieces: list[bytes | str] = []
-    for event in connection.events():
-        if isinstance(event, TextMessage | BytesMessage):
-            pieces.append(event.data if isinstance(event.data, str) else bytes(event.data))
-            if event.message_finished:
-                is_text = isinstance(event, TextMessage)
-                heard.messages.append("".join(map(str, pieces)) if is_text else b"".join(map(as_bytes, pieces)))
-                pieces = []
-        elif isinstance(event, Ping):
-            heard.pings.append(bytes(event.payload))
-        elif isinstance(event, CloseConnection):
-            heard.close = int(event.code), connection.state is ConnectionState.REMOTE_CLOSING
-            break
+    parts: list[bytes | str] = []
+    for piece in pieces_of(stream, cuts):
+        pings: list[bytes] = []
+        if heard.close is None:
+            connection.receive_data(piece)
+            for event in connection.events():
+                if isinstance(event, TextMessage | BytesMessage):
+                    parts.append(event.data if isinstance(event.data, str) else bytes(event.data))
+                    if event.message_finished:
+                        is_text = isinstance(event, TextMessage)
+                        heard.messages.append("".join(map(str, parts)) if is_text else b"".join(map(as_bytes, parts)))
+                        parts = []
+                elif isinstance(event, Ping):
+                    pings.append(bytes(event.payload))
+                elif isinstance(event, CloseConnection):
+                    heard.close = int(event.code), connection.state is ConnectionState.REMOTE_CLOSING
+                    break
+        heard.pings += pings if len(pings) <= 16 else [*pings[:15], pings[-1]]
     return heard
 
 
@@ -98,9 +109,8 @@ def hear_ours(role: str, stream: bytes, cuts: list[int]) -> tuple[Heard, list[by
     wire = open_wire(role)
     heard = Heard()
     sent = b""
-    edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
-    for start, end in pairwise(edges):
-        for event in wire.receive(stream[start:end]):
+    for piece in pieces_of(stream, cuts):
+        for event in wire.receive(piece):
             assert heard.close is None, "an event behind the last one"
             if isinstance(event, Closed):
                 heard.close = event.code, event.by_peer
@@ -144,7 +154,7 @@ def whole_frames(stream: bytes) -> bytes:
 def check(role: str, stream: bytes, cuts: list[int]) -> None:
     """Both hear the same, but for the differences that the module's first lines allow."""
     ours, pongs, sent_close = hear_ours(role, stream, cuts)
-    reference = hear_reference(role, stream)
+    reference = hear_reference(role, stream, cuts)
     if ours.close == (1009, False):
         # wsproto waits for the rest of that frame, or has seen invalid text in what there is of it.
         assert reference.close in (None, (1007, False))
@@ -153,7 +163,7 @@ def check(role: str, stream: bytes, cuts: list[int]) -> None:
         assert sent_close == 1009
         return
     if reference.close == (1007, False) and ours.close is None:
-        reference = hear_reference(role, whole_frames(stream))
+        reference = hear_reference(role, whole_frames(stream), cuts)
     assert ours == reference
     if ours.close is None:
         assert sent_close is None
@@ -249,6 +259,71 @@ def text_in_pieces(draw: st.DrawFn) -> list[Shape]:
     return shapes
 
 
+@st.composite
+def interleaved(draw: st.DrawFn) -> list[Shape]:
+    """A message in up to a dozen fragments, the last maybe missing, with runs of control frames anywhere between."""
+    is_text = draw(st.booleans())
+    content = draw(st.text(max_size=30)).encode() if is_text else draw(st.binary(max_size=300))
+    edges = [0, *sorted(draw(st.lists(st.integers(0, len(content)), max_size=11))), len(content)]
+    last = len(edges) - 2 if draw(st.integers(0, 9)) else -1
+    shapes: list[Shape] = []
+    for index, (start, end) in enumerate(pairwise(edges)):
+        first = (0x80 if index == last else 0) | ((1 if is_text else 2) if index == 0 else 0)
+        shapes.append(Shape(first, content[start:end], draw(KEYS)))
+        shapes += draw(CONTROL_RUNS)
+    return shapes
+
+
+CONTROL_RUNS = st.lists(
+    st.builds(
+        Shape,
+        st.sampled_from([0x89] * 8 + [0x8A] * 3),
+        st.one_of(st.just(b""), st.integers(0, 255).map(lambda number: bytes([number])), st.binary(max_size=125)),
+        KEYS,
+    ),
+    max_size=6,
+)
+
+
+@dataclass(frozen=True)
+class Spoiling:
+    """What is done to one frame of a stream: it goes, comes twice, changes places, or has its header changed."""
+
+    what: str
+    where: int
+    value: int
+
+    def apply(self, shapes: list[Shape]) -> None:
+        if not shapes:
+            return
+        index = self.where % len(shapes)
+        shape = shapes[index]
+        if self.what == "drop":
+            del shapes[index]
+        elif self.what == "repeat":
+            shapes.insert(index, shape)
+        elif self.what == "swap":
+            shapes.append(shapes.pop(index))
+        elif self.what == "first":
+            shapes[index] = replace(shape, first=shape.first ^ (1 << self.value % 8))
+        elif self.what == "mask":
+            shapes[index] = replace(shape, masked_as_due=not shape.masked_as_due)
+        elif self.what == "length":
+            shapes[index] = replace(shape, length_bytes=(1, 2, 8)[self.value % 3])
+        else:
+            shapes.insert(index, Shape(0x88, (b"", b"x", b"\x03\xe8", b"\x03\xe8\xff")[self.value % 4], shape.key))
+
+
+SPOILINGS = st.lists(
+    st.builds(
+        Spoiling,
+        st.sampled_from(["drop", "repeat", "swap", "first", "mask", "length", "close"]),
+        st.integers(0, 200),
+        st.integers(0, 255),
+    ),
+    max_size=3,
+)
+
 ANY_FRAME = st.builds(
     Shape,
     first=st.one_of(st.sampled_from([0x00, 0x01, 0x02, 0x80, 0x81, 0x82, 0x88, 0x89, 0x8A]), st.integers(0, 255)),
@@ -266,7 +341,7 @@ STREAMS_OF_FRAMES = st.lists(
         ANY_FRAME.map(lambda shape: [shape]),
         st.builds(Shape, st.just(0x88), CLOSES, KEYS).map(lambda shape: [shape]),
     ),
-    max_size=4,  # so that sixteen pongs are enough
+    max_size=8,
 )
 VALID_STREAMS = st.lists(
     st.one_of(VALID_FRAMES.map(lambda shape: [shape]), text_in_pieces()),
@@ -287,7 +362,7 @@ def join(role: str, groups: list[list[Shape]]) -> bytes:
 def test_valid_streams(role: str, groups: list[list[Shape]], cuts: list[int]) -> None:
     """F-08: whole messages, fragments and control frames, cut anywhere, are what wsproto hears."""
     stream = join(role, groups)
-    assert hear_reference(role, stream).close is None
+    assert hear_reference(role, stream, cuts).close is None
     check(role, stream, cuts)
 
 
@@ -305,6 +380,32 @@ def test_streams_of_any_frames(role: str, groups: list[list[Shape]], cuts: list[
 def test_damaged_streams(role: str, groups: list[list[Shape]], cuts: list[int], changes: list[tuple[int, int]]) -> None:
     """S50: bytes changed anywhere, so that headers appear where none were meant."""
     stream = bytearray(join(role, groups))
+    for position, value in changes:
+        if stream:
+            stream[position % len(stream)] = value
+    check(role, bytes(stream), cuts)
+
+
+@pytest.mark.parametrize("role", OUR_ROLES)
+@PROFILE
+@given(
+    groups=st.lists(st.one_of(interleaved(), CONTROL_RUNS, VALID_FRAMES.map(lambda shape: [shape])), max_size=6),
+    spoilings=SPOILINGS,
+    changes=st.one_of(st.just([]), CHANGES),
+    cuts=CUTS,
+)
+def test_fragments_and_control_frames(
+    role: str,
+    groups: list[list[Shape]],
+    spoilings: list[Spoiling],
+    changes: list[tuple[int, int]],
+    cuts: list[int],
+) -> None:
+    """S50, F-06, F-64: interleaved as they may be, and then not as they may be; each pong in its place."""
+    shapes = [shape for group in groups for shape in group]
+    for spoiling in spoilings:
+        spoiling.apply(shapes)
+    stream = bytearray(join(role, [shapes]))
     for position, value in changes:
         if stream:
             stream[position % len(stream)] = value

@@ -425,6 +425,37 @@ def test_what_is_readable_is_read_before_a_timeout() -> None:
             assert len(run.core.data[1]) == 200_000
 
 
+@pytest.mark.parametrize(("took", "rounds"), [(0.03, 2), (0.06, 1)])
+def test_a_flood_delays_neither_a_timeout_nor_a_write(took: float, rounds: int) -> None:
+    """F-64, S51: the catching up takes 50 ms at most, and answers go out in the middle of it."""
+    time_now = [100.0]
+    core = FakeCore()
+    with listening() as listener, running(core, clock=lambda: time_now[0]) as run:
+        run.open(url_of(listener))
+        with accept(listener) as peer:
+            core.expect("opened")
+            heard: list[bytes] = []
+
+            def on_data(transport_id: int, data: bytes) -> None:
+                time_now[0] += took
+                if core.data:
+                    heard.append(peer.recv(100))
+                core.outputs.append(Transmit(transport_id=1, data=b"answer"))
+
+            def busy(now: float) -> None:
+                peer.sendall(b"x" * 200_000)
+                core.on_data = on_data
+                core.deadline = now
+
+            run.driver.call(busy)
+            kinds: list[str] = []
+            while not kinds or kinds[-1] != "timeout":
+                kinds.append(core.inputs.get(timeout=PATIENCE_SECONDS)[0])
+            assert kinds == ["data"] * rounds + ["timeout"]
+            core.expect_data(1, 200_000)
+            assert set(heard) == {b"answer"}
+
+
 def test_the_timer_fires_and_wakes_the_thread() -> None:
     with running(FakeCore()) as run:
         set_at = run.driver.call(lambda now: setattr(run.core, "deadline", now + 0.05) or now)
