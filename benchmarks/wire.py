@@ -274,7 +274,7 @@ def report(label: str, ours: float, wsproto: float, websockets: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=9, help="rounds to take the median of")
     parser.add_argument("--frames", type=int, default=5_000, help="frames per round")
     arguments = parser.parse_args()

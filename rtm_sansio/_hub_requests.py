@@ -100,10 +100,12 @@ class Requests:
             if size > (_WAITING_BYTES if session.stated else self._config.max_frame_bytes) and not leaving:
                 self.fail(session, message.number, Code.TOO_MANY_REQUESTS, "more bytes wait than may")
                 return
-            if waiting is None:
-                session.waiting = waiting = deque()
-            waiting.append((size - session.waiting_bytes, message))
+            one = (size - session.waiting_bytes, message)
             session.waiting_bytes = size
+            if waiting is None:
+                session.waiting = deque((one,))
+            else:
+                waiting.append(one)
         else:
             self._actions[type(message)](link, session, message)
 

@@ -1,10 +1,10 @@
 """One transport's translation between bytes and WebSocket messages (RFC 6455), both roles, without I/O.
 
 A splitter stands in front of wsproto's frame layer. It reads the header of each frame itself, so that a
-frame over the limit is refused before its payload is buffered; it takes the payload of whole, unfragmented,
-RSV-free data frames with the right masking directly; and it hands every other frame, whole, to a wsproto
-``Connection``, which judges control frames, fragmentation and UTF-8 across fragments. That connection lives
-only while a fragmented message is under way, so an idle wire holds next to nothing.
+frame over the limit is refused before its payload is buffered, and it takes every frame that may stand where
+it stands: messages, whole or in fragments, pings and pongs. A close frame, and the stream from a header on that
+is not right, it hands to a wsproto ``Connection``, which judges. That connection comes last in the life of a
+wire, so no peer can have many of them made: one costs as much as twenty-five frames.
 
 The loop of a user:
 
@@ -14,15 +14,15 @@ The loop of a user:
 4. When the stream ends, ``wire.receive_eof()``. A client that gives up waiting may call it too: a rejection
    whose body never ends comes out of it.
 
-What the wire does not do: it has no clock, so deadlines and rates (control frames a second, the wait for
-the peer's close frame) are its user's. permessage-deflate is neither offered nor accepted: inflating has no
-bound.
+What the wire does not do: it has no clock, so deadlines and rates (the wait for the peer's close frame, control
+frames and fragments a second) are its user's; ``rare_frames`` counts those frames for it. permessage-deflate is
+neither offered nor accepted: inflating has no bound.
 
 Bounds, all independent of how the bytes were cut:
 
 - a message, whole or in fragments: ``max_message_bytes`` (1009), tested at each header;
 - fragments of one message: 1024, and one more per 32 bytes of ``max_message_bytes`` (1008): empty ones count;
-- control frames without a complete message between them: 1024 (1008); each takes tens of microseconds;
+- control frames without a complete message between them: 1024 (1008);
 - waiting pongs: 16, of which the last answers the most recent ping (section 5.5.3 permits to skip others);
 - the opening handshake: ``max_handshake_bytes``.
 """
@@ -193,7 +193,7 @@ class Wire(abc.ABC):
         # number, a large frame that comes in small pieces would cost quadratic time.
         self._buffer: bytearray | None = None
         self._needed = 0
-        # Not None exactly while a fragmented message, or a header that wsproto is to refuse, is under way.
+        # Not None exactly while a fragmented message is under way, and behind a header that wsproto is to refuse.
         self._message: _Fragments | None = None
         self._judge: Connection | None = None
         self._control_run = 0

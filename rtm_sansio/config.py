@@ -155,7 +155,7 @@ class ServerConfig(_Settings):
     unreachable_seconds: float = 6.0
     """After this much silence a user counts as unreachable (S22, S39)."""
     login_deadline_seconds: float = 10.0
-    """Handshake and login must be done by then (S51)."""
+    """Handshake and login must be done by then, and the statement as long behind the welcome (S51, S59)."""
     write_stall_seconds: float = 10.0
     """A transport that takes no byte for this long while bytes wait is dropped (S51)."""
     flood_tolerance_seconds: float = 5.0
@@ -174,7 +174,8 @@ class ServerConfig(_Settings):
     log_identity_seconds: float = 86_400.0
     """A log's epoch and offset outlive its last entry and member by this (S58)."""
     max_idle_logs: int = 100_000
-    """Logs without entry and member whose identity is kept (S58)."""
+    """Logs without member and subscriber that are kept, with what they still have; the longest deserted go first
+    (S58)."""
     login_memory_seconds: float = 604_800.0
     """The last login epoch of a uid is kept this long after its last contact (S31)."""
     max_idle_users: int = 100_000

@@ -249,9 +249,9 @@ class Hub:
             session = link.session
             if session is not None:
                 on_message[type(message)](link, session, message)
-            elif (fault := self._logins.take(link, message)) is not None:
+            elif (mistake := self._logins.take(link, message)) is not None:
                 # Without effect on a link that a message before this one closed.
-                self._transports.violation(link, fault)
+                self._transports.violation(link, mistake)
                 return
 
     def _deliver(self, link: ServerLink, session: AttachedSession, message: Any) -> None:

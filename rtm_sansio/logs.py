@@ -52,9 +52,7 @@ class _Kept:
     def __init__(self, block: Block, appended_at: float) -> None:
         self.block = block
         self.appended_at = appended_at
-        self.size = (
-            sum(map(len, block.entries)) + ENTRY_OVERHEAD_BYTES * len(block.entries) + BLOCK_OVERHEAD_BYTES
-        )
+        self.size = sum(map(len, block.entries)) + ENTRY_OVERHEAD_BYTES * len(block.entries) + BLOCK_OVERHEAD_BYTES
 
 
 def _last_offset(kept: _Kept) -> int:

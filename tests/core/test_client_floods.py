@@ -34,6 +34,7 @@ def test_a_flood_in_one_read_is_a_violation(half: bytes) -> None:
     assert rig.server.closed_with is None
     rig.feed(half + half + PING_FRAME)
     assert rig.server.closed_with == 1008
+    rig.advance(0.6)
     rig.accept()
     assert rig.state is ConnectionState.CONNECTED
 

@@ -420,9 +420,10 @@ class TestLogs:
         assert kept["a"] == 150
         assert kept["b"] + kept["c"] == 50
 
-    def test_all_logs_together_while_channels_come_and_go(self) -> None:
+    @pytest.mark.parametrize("idle", [1, 100])
+    def test_all_logs_together_while_channels_come_and_go(self, idle: int) -> None:
         """S55: logs that are gone, or new, are no obstacle."""
-        bench = Bench(max_log_bytes=131_072, max_engine_bytes=20_000, max_idle_logs=1)
+        bench = Bench(max_log_bytes=131_072, max_engine_bytes=5_000, max_idle_logs=idle)
         rng = random.Random(3)
         for number in range(1, 600):
             bench.now += rng.choice([0.001, 0.5, 40.0])
@@ -433,7 +434,7 @@ class TestLogs:
             if number % 20 == 19:
                 bench.leave(b"s", channel=channel)
             bench.tick()
-            assert bench.engine._channels._byte_count <= 20_000
+            assert bench.engine._channels._byte_count <= 5_000
         homes = bench.engine._channels._homes.values()
         assert bench.engine._channels._byte_count == sum(home.log.byte_count for home in homes)
 

@@ -183,7 +183,6 @@ class TestLimits:
         bench.release()
         assert [sent.number for sent in alice.of(Sent)] == list(range(1001, 1257))
 
-
     @pytest.mark.parametrize("kind", ["join", "leave", "text", "bytes", "name"])
     def test_nothing_above_the_limits_waits(self, kind: str) -> None:
         """S45, S50: before its statement a session has at most one WebSocket message kept, whatever it sends."""
