@@ -88,9 +88,10 @@ class PlainServer:
                     self._carry_out(output, link)
 
     def _judge(self, request: rtm.LoginRequested | rtm.RenewalRequested) -> None:
-        is_login = isinstance(request, rtm.LoginRequested)
-        accept = self.hub.accept_login if is_login else self.hub.accept_renewal
-        accept(request.transport_id, now=time.monotonic())
+        if isinstance(request, rtm.LoginRequested):
+            self.hub.accept_login(request.transport_id, now=time.monotonic())
+        else:
+            self.hub.accept_renewal(request.transport_id, request.number, now=time.monotonic())
 
     def _carry_out(self, effect: Any, link: Link) -> None:
         match effect:

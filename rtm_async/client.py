@@ -27,8 +27,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-from rtm_sansio._checks import check_timeout
 from rtm_sansio.auth import FailureNotes, ask_provider, check_token_source
+from rtm_sansio.checks import check_timeout
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken
@@ -118,7 +118,11 @@ class _Home:
     __slots__ = ("queue", "waiter")
 
     def __init__(self, name: str, config: ClientConfig) -> None:
-        self.queue = HomeQueue(name, max_uniterated_events=config.max_uniterated_events)
+        self.queue = HomeQueue(
+            name,
+            max_uniterated_events=config.max_uniterated_events,
+            max_queued_events=config.max_queued_events,
+        )
         self.waiter: asyncio.Future[None] | None = None
 
     def end(self, error: RtmError | None = None) -> None:

@@ -20,7 +20,8 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, check_ban, judge
+from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, judge
+from rtm_sansio.checks import check_ban
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.endpoints import check_address, check_config, check_server_tls
@@ -85,6 +86,7 @@ class Server:
         self._config = config
         self._authenticate = authenticate
         self._faults = FailureNotes()
+        self._refusals = FailureNotes()
         self._direct = getattr(authenticate, "blocking", True) is False
         self._is_async = inspect.iscoroutinefunction(authenticate) or inspect.iscoroutinefunction(
             type(authenticate).__call__
@@ -250,7 +252,9 @@ class Server:
         if isinstance(output, LoginRequested):
             self._decide(output, self._accept_login, partial(self._refuse_login, output.transport_id))
         elif isinstance(output, RenewalRequested):
-            self._decide(output, self._accept_renewal, partial(self._refuse_renewal, output.transport_id))
+            self._decide(
+                output, partial(self._accept_renewal, output.number), partial(self._refuse_renewal, output)
+            )
 
     def _accept_login(self, transport_id: int, identity: Identity) -> None:
         loop, hub = self._inside()
@@ -260,13 +264,15 @@ class Server:
         loop, hub = self._inside()
         hub.refuse_login(transport_id, code, message, retry_after_seconds=retry_after_seconds, now=loop.time())
 
-    def _accept_renewal(self, transport_id: int, identity: Identity) -> None:
+    def _accept_renewal(self, number: int, transport_id: int, identity: Identity) -> None:
         loop, hub = self._inside()
-        hub.accept_renewal(transport_id, expires_at=identity.expires_at, now=loop.time())
+        hub.accept_renewal(transport_id, number, expires_at=identity.expires_at, now=loop.time())
 
-    def _refuse_renewal(self, transport_id: int, code: int, message: str, retry_after_seconds: float | None) -> None:
+    def _refuse_renewal(
+        self, request: RenewalRequested, code: int, message: str, retry_after_seconds: float | None
+    ) -> None:
         loop, hub = self._inside()
-        hub.refuse_renewal(transport_id, code, message, now=loop.time())
+        hub.refuse_renewal(request.transport_id, request.number, code, message, now=loop.time())
 
     def _inside(self) -> tuple[asyncio.AbstractEventLoop, Hub]:
         assert self._loop is not None
@@ -314,7 +320,10 @@ class Server:
 
     def _refused(self, request: _Request, error: Exception, refuse: _Refuse) -> None:
         if isinstance(error, LoginDenied):
-            _log.info("login of %r refused: %s", request.uid, error)
+            passed_over = self._refusals.take(error, time.monotonic())
+            if passed_over is not None:  # else there were such a moment ago: strangers must not fill the log
+                before = f" (and {passed_over} more since the last one told)" if passed_over else ""
+                _log.info("! the login of %r is refused%s: %s", request.uid, before, error)
             refuse(error.refusal_code, str(error), error.retry_after_seconds)
             return
         self._log_fault(request, error)

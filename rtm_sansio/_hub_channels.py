@@ -102,6 +102,8 @@ class Channels:
             channel.end = channel.flushed_end = answer.end
             for waiter in waiters:
                 waiter()
+            if channel.missed and channel.watched:
+                self._read_hole(channel)
 
         self._engine.call(WatchChannel(channel=channel.name, node=self._context.node, on=True), on_watched)
 
@@ -116,6 +118,7 @@ class Channels:
     def take_block(self, channel: WatchedChannel, block: Block) -> None:
         """Blocks are delivered in the order of their offsets, whichever way they come (E5)."""
         if not channel.watched:
+            channel.missed = True  # it may stand behind the end that the confirmation is going to tell
             return
         if block.epoch != channel.epoch or block.first_offset > channel.end + 1:
             self._read_hole(channel)
@@ -276,10 +279,6 @@ class Channels:
         if link.pending >= self._feed_below:
             return  # what it is given in this pass counts as well: look again when that is written
         channel, position = next(iter(session.positions.items()))
-        if position.epoch == channel.epoch and channel.flushed_end <= position.cursor <= channel.end:
-            del session.positions[channel]
-            channel.live[link] = None
-            return
         session.reading = True
         operation = ReadLog(
             channel=channel.name, epoch=position.epoch, cursor=position.cursor, max_bytes=self._piece_bytes

@@ -6,16 +6,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ._checks import MAX_TOKEN_BYTES, is_valid_name
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
 from ._hub_sessions import Sessions
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink, ServerPhase
+from .checks import MAX_TOKEN_BYTES, is_valid_name
 from .codes import Code
 from .events import LoginRequested, RenewalRequested
-from .messages import Failed, Limits, Login, LoginRefused, Renewed, RenewToken, Welcome
+from .messages import Failed, Limits, Login, LoginRefused, Logout, Renewed, RenewToken, Welcome
 from .operations import Attached, AttachSession, Refusal
 
 _ID_BYTES = 16
@@ -92,13 +92,12 @@ class Logins:
         )
         return None
 
-    def accept(self, transport_id: int, expires_at: float | None) -> None:
+    def accept(self, transport_id: int, expires_in: float | None) -> None:
         """The authenticator says yes."""
         link = self._transports.get(transport_id)
         if link is None or link.login is None:
             return
         login, link.login = link.login, None
-        expires_in = self._context.expires_in(expires_at)
         if expires_in is not None and expires_in <= 0:
             self._refuse(link, Code.TOKEN_EXPIRED, "the token has expired", None)
             return
@@ -141,6 +140,8 @@ class Logins:
         self._sessions.replace_transport(answer.session_id)
         if is_there:
             self._welcome(link, uid, expires_in, answer)
+        elif any(type(message) is Logout for message in link.early or ()):  # it logged out and went meanwhile (S7)
+            self._sessions.log_out(uid, answer.session_id, lambda: None)
         else:  # it went while the engine decided: the session begins interrupted
             self._sessions.detach(uid, answer.session_id, answer.attach, 0.0)
         self._sessions.carry_out(answer.todos)
@@ -201,29 +202,29 @@ class Logins:
         self._context.outputs.append(
             RenewalRequested(
                 transport_id=link.transport_id,
+                number=link.renewals[0].number,
                 uid=session.uid,
                 token=link.renewals[0].token,
                 wall_clock=self._context.wall_clock(),
             )
         )
 
-    def accept_renewal(self, transport_id: int, expires_at: float | None) -> None:
-        """The authenticator says yes to the renewal asked for last."""
-        expires_in = self._context.expires_in(expires_at)
+    def accept_renewal(self, transport_id: int, number: int, expires_in: float | None) -> None:
+        """The authenticator says yes to the renewal that it was asked about."""
         if expires_in is not None and expires_in <= 0:
-            self.refuse_renewal(transport_id, Code.TOKEN_EXPIRED, "the token has expired")
+            self.refuse_renewal(transport_id, number, Code.TOKEN_EXPIRED, "the token has expired")
             return
         link = self._transports.get(transport_id)
-        if link is not None and link.session is not None and link.renewals:
+        if link is not None and link.session is not None and _is_judged(link, number):
             link.session.expires_at = None if expires_in is None else self._context.now + expires_in
-            self._answer_renewal(link, link.session, Renewed(link.renewals[0].number, expires_in))
+            self._answer_renewal(link, link.session, Renewed(number, expires_in))
             self._transports.schedule(link)
 
-    def refuse_renewal(self, transport_id: int, code: int, message: str) -> None:
+    def refuse_renewal(self, transport_id: int, number: int, code: int, message: str) -> None:
         """The authenticator says no to it; the token before stays in force."""
         link = self._transports.get(transport_id)
-        if link is not None and link.session is not None and link.renewals:
-            self._answer_renewal(link, link.session, Failed(link.renewals[0].number, int(code), message))
+        if link is not None and link.session is not None and _is_judged(link, number):
+            self._answer_renewal(link, link.session, Failed(number, int(code), message))
 
     def _answer_renewal(self, link: ServerLink, session: AttachedSession, answer: Renewed | Failed) -> None:
         assert link.renewals
@@ -231,6 +232,12 @@ class Logins:
         self._transports.reply(link, answer)
         if link.renewals:
             self._ask_renewal(link, session)
+
+
+def _is_judged(link: ServerLink, number: int) -> bool:
+    """Whether the authenticator was asked about this renewal and has not answered: the next one waits behind it."""
+    renewal = link.renewals[0] if link.renewals else None
+    return renewal is not None and renewal.number == number
 
 
 def _fault_of(login: Login) -> str | None:

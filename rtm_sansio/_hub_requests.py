@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ._checks import body_size, is_valid_name
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
@@ -14,6 +13,7 @@ from ._hub_memberships import Memberships
 from ._hub_sessions import Sessions
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, Gathered, HubContext, ServerLink, WatchedChannel
+from .checks import body_size, is_valid_name
 from .codes import Code
 from .messages import (
     BytesEntry,
@@ -266,7 +266,7 @@ class Requests:
                 self._sessions.part(session, link)
                 self._transports.say_goodbye(link, 1000, "logged out")
 
-        self._sessions.log_out(session, on_ended)
+        self._sessions.log_out(session.uid, session.session_id, on_ended)
 
 
 def _is_publish(message: Any) -> bool:

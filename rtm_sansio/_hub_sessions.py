@@ -4,6 +4,7 @@ E9)."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
@@ -102,11 +103,11 @@ class Sessions:
         session.expires_at = None
         self.end(session.uid, session.session_id, Code.TOKEN_EXPIRY_ENFORCED, "the token has expired")
 
-    def log_out(self, session: AttachedSession, then: Callable[[], None]) -> None:
+    def log_out(self, uid: str, session_id: bytes, then: Callable[[], None]) -> None:
         """End a session at its client's wish."""
         operation = EndSession(
-            uid=session.uid,
-            session_id=session.session_id,
+            uid=uid,
+            session_id=session_id,
             cause=LeaveCause.LOGGED_OUT,
             code=Code.TRANSPORT_REPLACED,
             message="logged out",
@@ -126,20 +127,31 @@ class Sessions:
     # ------------------------------------------------------------------------------------------- what follows
 
     def carry_out(self, todos: tuple[ToDo, ...]) -> None:
-        """Do what follows in other homes, and strike it off (E2). Each step is idempotent."""
-        uids: dict[str, list[int]] = {}
+        """Do what follows in other homes, and only then strike it off (E2): what a node that dies between the two has
+        done is done again, and each step is idempotent."""
+        by_uid: dict[str, list[ToDo]] = {}
         for todo in todos:
-            if isinstance(todo, LeaveToDo):
-                self._leave_for(todo)
-            else:
-                order = Order(session_id=todo.session_id, attach=todo.attach, code=todo.code, message=todo.message)
-                self._engine.call(PostOrder(node=todo.node, order=order))
-            uids.setdefault(todo.uid, []).append(todo.todo_id)
-        for uid, todo_ids in uids.items():
-            self._engine.call(StrikeToDos(uid=uid, todo_ids=tuple(todo_ids)))
+            by_uid.setdefault(todo.uid, []).append(todo)
+        for uid, todos_of_uid in by_uid.items():
+            self._carry_out_of(uid, todos_of_uid)
 
-    def _leave_for(self, todo: LeaveToDo) -> None:
-        operation = LeaveChannel(
+    def _carry_out_of(self, uid: str, todos: list[ToDo]) -> None:
+        not_done = len(todos)
+
+        def on_done(_: Any) -> None:
+            nonlocal not_done
+            not_done -= 1
+            if not not_done:
+                self._engine.call(StrikeToDos(uid=uid, todo_ids=tuple([todo.todo_id for todo in todos])))
+
+        for todo in todos:
+            self._engine.call(self._operation_of(todo), on_done)
+
+    def _operation_of(self, todo: ToDo) -> LeaveChannel | PostOrder:
+        if not isinstance(todo, LeaveToDo):
+            order = Order(session_id=todo.session_id, attach=todo.attach, code=todo.code, message=todo.message)
+            return PostOrder(node=todo.node, order=order)
+        return LeaveChannel(
             channel=todo.channel,
             uid=todo.uid,
             session_id=todo.session_id,
@@ -150,7 +162,6 @@ class Sessions:
             listed=True,
             ended=True,
         )
-        self._engine.call(operation)
 
     def take_todos(self) -> None:
         """Things to do are overdue: whoever asks first does them."""

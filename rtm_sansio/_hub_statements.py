@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ._checks import is_valid_name
 from ._hub_channels import Channels
 from ._hub_memberships import Memberships
 from ._hub_requests import Requests
 from ._hub_transports import Transports
 from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, WatchedChannel
+from .checks import is_valid_name
 from .codes import Code
 from .messages import ChannelResult, Restored, Want
 from .operations import ChannelJoined, ChannelLeft, Refusal

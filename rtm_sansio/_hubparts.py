@@ -10,6 +10,7 @@ from typing import Any
 from ._pacing import TokenBucket
 from ._wire import ServerWire
 from .config import ServerConfig
+from .errors import InvalidState
 from .logs import Block
 from .messages import Login
 from .operations import AppendItem
@@ -42,9 +43,12 @@ class HubContext:
         return None if self.wall_offset is None else self.now + self.wall_offset
 
     def expires_in(self, expires_at: float | None) -> float | None:
-        """How long a token is good for; None is for ever."""
-        wall = self.wall_clock()
-        return None if expires_at is None or wall is None else expires_at - wall
+        """How long a token is good for; None is for ever. Raises InvalidState for a time that nobody can tell."""
+        if expires_at is None:
+            return None
+        if self.wall_offset is None:
+            raise InvalidState("expires_at was given, but the hub knows no wall clock; call set_wall_clock() first")
+        return expires_at - (self.now + self.wall_offset)
 
 
 class ServerPhase(enum.Enum):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ._checks import check_token
 from ._context import ClientTimer, Context
 from ._tokens import ClientToken, Tokens
+from .checks import check_token
 from .effects import AskToken
 from .errors import InvalidArgument
 from .events import TokenExpired, TokenWillExpire

@@ -147,12 +147,6 @@ class FailureNotes:
         return passed_over
 
 
-def check_ban(seconds: object) -> None:
-    """Raise InvalidArgument unless a uid can be banned for so long."""
-    if not (_is_time(seconds) and seconds > 0):
-        raise InvalidArgument(f"a ban takes a finite number of seconds above 0, not {seconds!r}", code="invalid_ban")
-
-
 def check_token_source(token: object) -> None:
     """Raise InvalidArgument unless ``login`` can be given this: None, a text, or a plain function that returns one."""
     if token is None or isinstance(token, str):

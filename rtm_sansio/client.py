@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ._channels import Channels
-from ._checks import check_body, check_name, check_timeout, check_token
 from ._connection import Connection
 from ._context import ClientTimer, Context
 from ._conversation import Conversation
@@ -24,11 +23,13 @@ from ._link import ClientLink, LinkPhase, ProtocolViolation
 from ._token_part import TokenPart, fault_of
 from ._verdicts import close_failure, handshake_failure, rejection, retry_after_of
 from ._wire import Closed, HandshakeFailed, Opened, Rejected
+from .checks import check_body, check_name, check_timeout, check_token
 from .codes import code_kind
 from .config import ClientConfig
 from .effects import Endpoint
 from .errors import InvalidState, NotConnected, NotLoggedIn, TransportFailure
 from .messages import (
+    LOGIN_BYTES,
     Done,
     Entries,
     Failed,
@@ -403,7 +404,9 @@ class ClientCore:
             if type(event) is bytes:
                 try:
                     self._take_batch(link, event)
-                except (ProtocolViolation, MalformedBatch) as fault:
+                except ProtocolViolation as fault:
+                    self._connection.violation(str(fault), fault.close_code)
+                except MalformedBatch as fault:
                     self._connection.violation(str(fault), 1002)
             else:
                 self._on_wire_event(event)
@@ -411,6 +414,8 @@ class ClientCore:
                 return
 
     def _take_batch(self, link: ClientLink, payload: bytes) -> None:
+        if len(payload) > LOGIN_BYTES and not link.welcomed:
+            raise ProtocolViolation(f"a message above {LOGIN_BYTES} bytes before the welcome", close_code=1009)
         messages, skipped = _decoder.decode(payload)
         self.unknown_messages += skipped
         if not messages:

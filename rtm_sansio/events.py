@@ -187,16 +187,17 @@ class LoginRequested(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RenewalRequested(msgspec.Struct, frozen=True, kw_only=True):
-    """A session brings a new token: answer with ``Hub.accept_renewal`` or ``Hub.refuse_renewal`` and this transport
-    id (S28)."""
+    """A session brings a new token: answer with ``Hub.accept_renewal`` or ``Hub.refuse_renewal``, this transport id
+    and this number (S28)."""
 
     transport_id: int
+    number: int
     uid: str
     token: str
     wall_clock: float | None
 
     def __repr__(self) -> str:
-        return f"RenewalRequested(transport_id={self.transport_id}, uid={self.uid!r})"
+        return f"RenewalRequested(transport_id={self.transport_id}, number={self.number}, uid={self.uid!r})"
 
 
 HubEvent = LoginRequested | RenewalRequested

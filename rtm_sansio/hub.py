@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ._checks import check_name
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import RARE_FRAMES_PER_UNIT, FloodGate
@@ -24,9 +23,10 @@ from ._hub_statements import Statements
 from ._hub_transports import Transports
 from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, ServerPhase
 from ._wire import Closed, HandshakeFailed, Opened
+from .checks import check_ban, check_name
 from .codes import Code
 from .config import ServerConfig
-from .errors import InvalidArgument, TransportFailure
+from .errors import TransportFailure
 from .messages import (
     HEARTBEAT,
     GoOn,
@@ -286,10 +286,11 @@ class Hub:
     def accept_login(self, transport_id: int, *, expires_at: float | None = None, now: float) -> None:
         """The authenticator says yes; the token is good until ``expires_at`` (Unix seconds), or for ever (None).
 
-        Without effect if the transport is gone: it makes no session and ends none (S19).
+        Without effect if the transport is gone: it makes no session and ends none (S19). Raises InvalidState for an
+        ``expires_at`` before the first ``set_wall_clock``: nobody could tell when that is.
         """
         self._context.advance(now)
-        self._logins.accept(transport_id, expires_at)
+        self._logins.accept(transport_id, self._context.expires_in(expires_at))
 
     def refuse_login(
         self, transport_id: int, code: int, message: str, *, retry_after_seconds: float | None = None, now: float
@@ -299,16 +300,21 @@ class Hub:
         self._context.advance(now)
         self._logins.refuse(transport_id, code, message, retry_after_seconds)
 
-    def accept_renewal(self, transport_id: int, *, expires_at: float | None = None, now: float) -> None:
-        """The new token is good until ``expires_at`` (Unix seconds), or for ever (None) (S28). Without effect if the
-        transport is gone."""
-        self._context.advance(now)
-        self._logins.accept_renewal(transport_id, expires_at)
+    def accept_renewal(self, transport_id: int, number: int, *, expires_at: float | None = None, now: float) -> None:
+        """The new token of this ``RenewalRequested`` is good until ``expires_at`` (Unix seconds), or for ever (None)
+        (S28).
 
-    def refuse_renewal(self, transport_id: int, code: int, message: str, *, now: float) -> None:
-        """The new token is no good; the old one stays in force. Without effect if the transport is gone."""
+        Without effect if the transport is gone or the renewal is answered already. Raises InvalidState as
+        ``accept_login`` does.
+        """
         self._context.advance(now)
-        self._logins.refuse_renewal(transport_id, code, message)
+        self._logins.accept_renewal(transport_id, number, self._context.expires_in(expires_at))
+
+    def refuse_renewal(self, transport_id: int, number: int, code: int, message: str, *, now: float) -> None:
+        """The new token is no good; the old one stays in force. Without effect if the transport is gone or the
+        renewal is answered already."""
+        self._context.advance(now)
+        self._logins.refuse_renewal(transport_id, number, code, message)
 
     # ------------------------------------------------------------------------------------------ the operator
 
@@ -325,11 +331,10 @@ class Hub:
     def ban(self, uid: str, seconds: float, *, now: float) -> None:
         """End the uid's session and refuse its logins for ``seconds``: ABORTED/BANNED_BY_SERVER.
 
-        Raises InvalidArgument for what is no uid, or no duration above 0.
+        Raises InvalidArgument for what is no uid, or no finite duration above 0.
         """
         check_name(uid, "uid", self._context.config.max_name_length)
-        if not seconds > 0:
-            raise InvalidArgument(f"a ban of {seconds!r} s: it must be above 0", code="invalid_ban")
+        check_ban(seconds)
         self._context.advance(now)
         if not self._context.closed:
             self._sessions.end(uid, None, Code.BANNED, "the uid is banned", spoil_epoch=True, ban_seconds=seconds)

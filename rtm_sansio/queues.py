@@ -1,7 +1,8 @@
 """Where events wait for an application: one queue for each home, the same in every frontend (S52).
 
-A queue that someone iterates is lossless (the core holds the log before it overflows); one that nobody iterates keeps
-the newest events and says in place of the others how many it dropped. Nothing here blocks, waits or locks: that is
+A channel's queue that someone iterates is lossless (the core holds the log before it overflows). One that nobody
+iterates keeps the newest events and says in place of the others how many it dropped; so does the client's own, iterated
+or not, for its events stand in no log. Nothing here blocks, waits or locks: that is
 the frontend's part.
 """
 
@@ -35,9 +36,9 @@ def event_bytes(event: Any) -> int:
 class HomeQueue:
     """The events of one home: a channel's, or the client's own (``home`` is "")."""
 
-    __slots__ = ("_bytes", "_dropped", "_end", "_ended", "_events", "_iterated", "_max_uniterated", "home")
+    __slots__ = ("_bytes", "_dropped", "_end", "_ended", "_events", "_iterated", "_max_own", "_max_uniterated", "home")
 
-    def __init__(self, home: str, *, max_uniterated_events: int) -> None:
+    def __init__(self, home: str, *, max_uniterated_events: int, max_queued_events: int) -> None:
         self.home = home
         self._events: deque[Any] = deque()
         self._bytes = 0
@@ -46,6 +47,8 @@ class HomeQueue:
         self._ended = False
         self._end: RtmError | None = None
         self._max_uniterated = max_uniterated_events
+        # A channel's log is held before its queue is full (S52). The client's own events have no log to wait in.
+        self._max_own = None if home else max_queued_events
 
     def __len__(self) -> int:
         return len(self._events) + (self._dropped > 0)
@@ -86,11 +89,11 @@ class HomeQueue:
             return
         self._events.append(event)
         self._bytes += event_bytes(event)
-        if not self._iterated:
-            self._shorten()
+        self._shorten()
 
     def _shorten(self) -> None:
-        while len(self._events) > self._max_uniterated:
+        bound = self._max_own if self._iterated else self._max_uniterated
+        while bound is not None and len(self._events) > bound:
             self._bytes -= event_bytes(self._events.popleft())
             self._dropped += 1
 

@@ -61,15 +61,13 @@ class VirtualClock:
 class _Pipe:
     """One direction of a transport: what is on its way, in order."""
 
-    __slots__ = ("accepted", "held", "in_flight", "last_arrival", "reported", "total", "unsent")
+    __slots__ = ("accepted", "in_flight", "last_arrival", "reported", "unsent")
 
     def __init__(self) -> None:
         self.in_flight: deque[tuple[float, bytes | None]] = deque()  # arrival; None is the end of the stream
         self.unsent: deque[bytes] = deque()  # what the sender's socket buffer has no room for
         self.accepted = 0  # bytes in flight
-        self.held = False
         self.last_arrival = 0.0
-        self.total = 0
         self.reported = 0
 
 
@@ -82,8 +80,6 @@ class VirtualTransport:
         self.node = node
         self.node_id = node_id
         self.pipes: dict[Direction, _Pipe] = {"up": _Pipe(), "down": _Pipe()}
-        self.client_open = True
-        self.node_open = True
         self.reading: dict[Direction, bool] = {"up": True, "down": True}
 
 
@@ -192,6 +188,7 @@ class VirtualClient:
         self.end_count: dict[int, int] = {}
         self.transports: dict[int, VirtualTransport] = {}
         self.opening: set[int] = set()
+        self.pumping = False
         self.asked: list[int] = []
         """Ids of ``AskToken`` effects."""
 
@@ -270,6 +267,7 @@ class VirtualNode:
         self.index = index
         self.hub = world.make_hub(index)
         self.transports: dict[int, VirtualTransport] = {}
+        self.pumping = False
         self.running = True
 
 
@@ -277,10 +275,9 @@ class World:
     """A clock, hubs, clients and the networks between them.
 
     With ``nodes`` above 1 the hubs share one ``MemoryEngine`` behind a virtual connection of
-    ``engine_latency_seconds``; with 1 the
-    engine is embedded. ``authenticate`` gets each ``LoginRequested`` and returns None, an ``expires_at`` in Unix
-    seconds, or a pair
-    of code and message to refuse; if it returns ``...`` the login waits for ever.
+    ``engine_latency_seconds``; with 1 the engine is embedded. ``authenticate`` gets each ``LoginRequested`` and
+    ``RenewalRequested`` and returns None, an ``expires_at`` in Unix seconds, or a pair of code and message to refuse;
+    if it returns ``...`` the verdict is left to the test.
     """
 
     def __init__(
@@ -472,16 +469,19 @@ class World:
     # -- effects
 
     def pump_client(self, client: VirtualClient) -> None:
-        """Carry out a client's outputs."""
+        """Carry out a client's outputs. One that asks for more of them leaves that to the loop that it came from."""
+        if client.pumping:
+            return
+        client.pumping = True
         while outputs := client.core.take_outputs():
             for output in outputs:
                 self._do_client_output(client, output)
+        client.pumping = False
 
     def _do_client_output(self, client: VirtualClient, output: Any) -> None:
         if isinstance(output, Transmit):
-            transport = client.transports.get(output.transport_id)
-            if transport is not None:
-                self._write(transport, "up", output.data)
+            if output.transport_id in client.transports:  # it may have been reset since the core said this
+                self._write(client.transports[output.transport_id], "up", output.data)
         elif isinstance(output, OpenTransport):
             self._open(client, output)
         elif isinstance(output, CloseTransport):
@@ -525,28 +525,29 @@ class World:
         self.call_later(2 * network.latency_seconds, connected)
 
     def _pump_node(self, node: VirtualNode) -> None:
+        if node.pumping:
+            return
+        node.pumping = True
         while outputs := node.hub.take_outputs():
             for output in outputs:
                 self._do_node_output(node, output)
+        node.pumping = False
 
     def _do_node_output(self, node: VirtualNode, output: Any) -> None:
-        if isinstance(output, Transmit):
-            transport = node.transports.get(output.transport_id)
-            if transport is not None:
-                self._write(transport, "down", output.data)
-        elif isinstance(output, CloseTransport):
-            transport = node.transports.pop(output.transport_id, None)
-            if transport is not None:
-                self._close_end(transport, "down")
-        elif isinstance(output, (PauseReading, ResumeReading)):
-            transport = node.transports.get(output.transport_id)
-            if transport is not None:
-                transport.reading["up"] = isinstance(output, ResumeReading)
-        elif isinstance(output, EngineCall):
+        if isinstance(output, EngineCall):
             self._engine_call(node, node.hub, output)
-        else:
-            assert isinstance(output, (LoginRequested, RenewalRequested))
+        elif isinstance(output, (LoginRequested, RenewalRequested)):
             self._judge(node, output)
+        elif output.transport_id in node.transports:  # it may have been reset since the core said this
+            transport = node.transports[output.transport_id]
+            if isinstance(output, Transmit):
+                self._write(transport, "down", output.data)
+            elif isinstance(output, CloseTransport):
+                del node.transports[output.transport_id]
+                self._close_end(transport, "down")
+            else:
+                assert isinstance(output, (PauseReading, ResumeReading))
+                transport.reading["up"] = isinstance(output, ResumeReading)
 
     def _judge(self, node: VirtualNode, event: LoginRequested | RenewalRequested) -> None:
         verdict: Any = self.authenticate(event)
@@ -561,9 +562,9 @@ class World:
                 hub.accept_login(event.transport_id, expires_at=verdict, now=self.now)
         elif isinstance(verdict, tuple):
             code, message = verdict  # pyright: ignore[reportUnknownVariableType]
-            hub.refuse_renewal(event.transport_id, int(code), str(message), now=self.now)  # pyright: ignore
+            hub.refuse_renewal(event.transport_id, event.number, int(code), str(message), now=self.now)  # pyright: ignore
         else:
-            hub.accept_renewal(event.transport_id, expires_at=verdict, now=self.now)
+            hub.accept_renewal(event.transport_id, event.number, expires_at=verdict, now=self.now)
 
     def _engine_call(self, node: VirtualNode, hub: Hub, call: EngineCall) -> None:
         engine = self.engine
@@ -632,9 +633,7 @@ class World:
     def _write(self, transport: VirtualTransport, direction: Direction, data: bytes) -> None:
         pipe = transport.pipes[direction]
         data, broken = transport.client.network.clip(direction, data)
-        pipe.total += len(data)
-        if data:
-            pipe.unsent.append(data)
+        pipe.unsent.append(data)
         self._fill_pipe(transport, direction)
         self._report(transport, direction, force=False)
         if broken:

@@ -90,7 +90,11 @@ class Home:
 
     def __init__(self, name: str, config: ClientConfig) -> None:
         self.name = name
-        self.queue = HomeQueue(name, max_uniterated_events=config.max_uniterated_events)
+        self.queue = HomeQueue(
+            name,
+            max_uniterated_events=config.max_uniterated_events,
+            max_queued_events=config.max_queued_events,
+        )
         self.feed: SimpleQueue[Any] | None = None
         """What the iterator reads, while there is one: events then wait here and not in the queue."""
 

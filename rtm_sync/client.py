@@ -15,8 +15,8 @@ from queue import Empty
 from types import TracebackType
 from typing import Self, TypeVar, cast
 
-from rtm_sansio._checks import check_timeout
 from rtm_sansio.auth import check_token_source
+from rtm_sansio.checks import check_timeout
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.endpoints import check_client_tls, check_config, parse_endpoints
 from rtm_sansio.errors import ClientClosed, InvalidArgument, Outcome, RequestTimeout

@@ -19,7 +19,8 @@ from queue import Empty
 from types import TracebackType
 from typing import Any, Self
 
-from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, check_ban, judge
+from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, judge
+from rtm_sansio.checks import check_ban
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.endpoints import check_address, check_config, check_server_tls
@@ -67,7 +68,9 @@ class _Hosting:
         self._authenticate = authenticate
         self._blocking = bool(getattr(authenticate, "blocking", True))
         self._faults = FailureNotes()
-        self._faults_lock = threading.Lock()
+        self._refusals = FailureNotes()
+        self._put_off = FailureNotes()
+        self._notes_lock = threading.Lock()
         self._workers = Workers("rtm-authenticator", threads=AUTHENTICATOR_THREADS, max_waiting=MAX_WAITING_LOGINS)
         self.hub = Hub(config, entropy=os.urandom, rng=random.Random())
         self.driver = Driver(
@@ -113,7 +116,7 @@ class _Hosting:
                 raise RuntimeError("too many logins wait for the authenticator")
             self._workers.submit(lambda: self.driver.post(self._judge(request)))
         except RuntimeError as fault:  # no thread to be had, or too much to do
-            log.warning("! a login of %s is put off: %s", request.uid, fault)
+            self._note(self._put_off, logging.WARNING, "a login of %r is put off", request, fault)
             self._refusal(request, Code.UNAVAILABLE, "too many logins at a time", BUSY_RETRY_SECONDS)(time.monotonic())
 
     def _judge(self, request: LoginRequested | RenewalRequested) -> Callable[[float], None]:
@@ -122,18 +125,29 @@ class _Hosting:
         try:
             identity = judge(self._authenticate(request))
         except LoginDenied as denied:
-            log.info("! the login of %r is refused: %s", request.uid, denied)
+            self._note(self._refusals, logging.INFO, "the login of %r is refused", request, denied)
             return self._refusal(request, denied.refusal_code, str(denied), denied.retry_after_seconds)
         except Exception as fault:
             self._log_fault(request, fault)
             return self._refusal(
                 request, Code.AUTHENTICATOR_FAILED, "the login could not be checked; try again later", None
             )
-        accept = hub.accept_login if isinstance(request, LoginRequested) else hub.accept_renewal
-        return lambda now: accept(transport_id, expires_at=identity.expires_at, now=now)
+        if isinstance(request, LoginRequested):
+            return lambda now: hub.accept_login(transport_id, expires_at=identity.expires_at, now=now)
+        return lambda now: hub.accept_renewal(transport_id, request.number, expires_at=identity.expires_at, now=now)
+
+    def _note(
+        self, notes: FailureNotes, level: int, what: str, request: LoginRequested | RenewalRequested, why: Exception
+    ) -> None:
+        """A line in the log, unless there was such a one a moment ago: strangers must not fill it."""
+        with self._notes_lock:
+            passed_over = notes.take(why, time.monotonic())
+        if passed_over is not None:
+            before = f" (and {passed_over} more since the last one told)" if passed_over else ""
+            log.log(level, f"! {what}%s: %s", request.uid, before, why)
 
     def _log_fault(self, request: LoginRequested | RenewalRequested, fault: Exception) -> None:
-        with self._faults_lock:
+        with self._notes_lock:
             passed_over = self._faults.take(fault, time.monotonic())
         if passed_over is None:
             return  # a client that tries again and again must not fill the log
@@ -151,7 +165,7 @@ class _Hosting:
         transport_id, hub = request.transport_id, self.hub
         if isinstance(request, LoginRequested):
             return lambda now: hub.refuse_login(transport_id, code, text, retry_after_seconds=retry_after, now=now)
-        return lambda now: hub.refuse_renewal(transport_id, code, text, now=now)
+        return lambda now: hub.refuse_renewal(transport_id, request.number, code, text, now=now)
 
     def _on_ended(self, fault: BaseException | None) -> None:
         self._workers.close()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from rtm_sansio._checks import check_name
 from rtm_sansio.auth import issue_token
+from rtm_sansio.checks import check_name
 from rtm_sansio.config import ServerConfig
 
 from .keys import find_key, fitting_algorithm

@@ -27,7 +27,6 @@ from rtm_sansio.auth import (
     allow_any_uid,
     ask_provider,
     check_authenticator,
-    check_ban,
     check_token_source,
     issue_token,
     judge,
@@ -169,7 +168,7 @@ def test_a_good_token_gives_the_identity_with_its_end() -> None:
 def test_a_renewal_is_judged_like_a_login() -> None:
     authenticator = JwtAuthenticator(KEY, algorithms=["HS256"])
     token = signed(claims_of())
-    renewal = RenewalRequested(transport_id=1, uid="alice", token=token, wall_clock=NOW)
+    renewal = RenewalRequested(transport_id=1, number=2, uid="alice", token=token, wall_clock=NOW)
     assert authenticator(renewal) == Identity(NOW + HOUR)
 
 
@@ -626,14 +625,6 @@ def test_a_provider_is_asked() -> None:
         with pytest.raises(TypeError, match="must return a str") as caught:
             ask_provider(provider)
         assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("seconds", [0, -1, math.inf, math.nan, True, "1", None])
-def test_a_ban_has_a_length(seconds: Any) -> None:
-    check_ban(0.5)
-    with pytest.raises(InvalidArgument, match="above 0") as caught:
-        check_ban(seconds)
-    assert caught.value.code == "invalid_ban"
 
 
 def fail(kind: type[Exception], *, elsewhere: bool) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from rtm_sansio._checks import (
+from rtm_sansio.checks import (
     MAX_TOKEN_BYTES,
     body_size,
+    check_ban,
     check_body,
     check_name,
     check_timeout,
@@ -85,3 +86,19 @@ def test_impossible_timeouts(timeout: Any):
     with pytest.raises(InvalidArgument) as caught:
         check_timeout(timeout)
     assert caught.value.code == "invalid_timeout"
+
+
+@pytest.mark.parametrize(
+    "seconds", [0, -1, float("inf"), -float("inf"), float("nan"), 10**400, True, "1", None, 2.0**53 + 2]
+)
+def test_a_duration_has_a_bound(seconds: Any):
+    """S35, S37: what no clock can add to its time is refused at the call, and shown without its digits."""
+    check_ban(0.5)
+    check_timeout(2.0**53)
+    with pytest.raises(InvalidArgument, match="above 0") as caught:
+        check_ban(seconds)
+    assert caught.value.code == "invalid_ban"
+    with pytest.raises(InvalidArgument, match="above 0") as caught:
+        check_timeout(seconds)
+    assert caught.value.code == "invalid_timeout"
+    assert len(str(caught.value)) < 100

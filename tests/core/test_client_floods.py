@@ -6,7 +6,7 @@ import pytest
 
 from core.fake_server import Rig
 from rtm_sansio._frames import BINARY, CONTINUATION, PING, encode_frame
-from rtm_sansio.messages import HEARTBEAT
+from rtm_sansio.messages import HEARTBEAT, LOGIN_BYTES, encode_batch
 from rtm_sansio.states import ConnectionState
 
 HEARTBEAT_FRAME = encode_frame(HEARTBEAT)
@@ -48,3 +48,24 @@ def test_the_wires_own_limit_and_the_peers_close_come_first() -> None:
     rig.server.wire.close(1001)
     rig.feed((PING_FRAME * 600 + HEARTBEAT_FRAME) * 2 + rig.server.wire.data_to_send())
     assert rig.server.closed_with == 1001
+
+
+@pytest.mark.parametrize(("size", "code"), [(LOGIN_BYTES, 1002), (LOGIN_BYTES + 1, 1009)])
+def test_a_large_message_before_the_welcome_is_not_even_decoded(size: int, code: int) -> None:
+    """S45: 16 KiB in both directions before the login is accepted; what is wrong with a smaller one is another
+    matter."""
+    rig = Rig()
+    rig.login()
+    rig.open()
+    rig.feed(encode_frame(b"\xc1" * size))
+    assert rig.server.closed_with == code
+
+
+def test_what_follows_the_welcome_in_the_same_read_may_be_large() -> None:
+    """S45: the limit ends with the welcome, not with the read."""
+    rig = Rig()
+    rig.login()
+    rig.open()
+    welcome = encode_frame(encode_batch([rig.welcome()]))
+    rig.feed(welcome + encode_frame(b"\xc1" * (LOGIN_BYTES + 1)))
+    assert rig.server.closed_with == 1002

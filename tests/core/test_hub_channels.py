@@ -64,6 +64,19 @@ class TestFanOut:
         bench.login("carol", "room").publish("room", "hello")
         assert alice.received[-1] is bob.received[-1]
 
+    def test_a_pass_with_more_than_a_frame_holds(self) -> None:
+        """S45: as few frames as the limit allows, one behind the other, and nothing missing between them."""
+        bench = Bench()
+        alice, bob = bench.login("alice", "room"), bench.login("bob", "room")
+        texts = [f"{number:030000}" for number in range(9)]
+        batches = [encode_batch([PublishText(10 + number, "room", text)]) for number, text in enumerate(texts)]
+        alice.payload_sizes.clear()
+        bob.raw(b"".join(map(bob.wire.frame, batches)))
+        assert len(alice.payload_sizes) == 3
+        assert max(alice.payload_sizes) <= bench.config.max_frame_bytes
+        assert alice.texts("room") == texts
+        assert offsets(alice) == list(range(1, 12))
+
     @pytest.mark.parametrize(
         ("end", "cause"),
         [("leave", LeaveCause.LEFT), ("logout", LeaveCause.LOGGED_OUT), ("login", LeaveCause.REPLACED)],

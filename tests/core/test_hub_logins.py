@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
-from core.fake_client import WALL, Bench, FakeClient
+from core.fake_client import Bench, FakeClient
 from rtm_sansio.codes import Code, CodeKind, code_kind
 from rtm_sansio.config import ServerConfig
-from rtm_sansio.errors import ConfigError, InvalidArgument
+from rtm_sansio.errors import ConfigError, InvalidArgument, InvalidState
 from rtm_sansio.events import LeaveCause, LoginRequested, RenewalRequested
+from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
     Failed,
     JoinedEntry,
@@ -198,6 +200,44 @@ class TestOneLoginManyAttempts:
         bench.advance(29.0)
         second = bench.login("alice", instance=b"i" * 16, login_id=b"l" * 16, attempt=1)
         assert second.welcome.resumed
+
+    @pytest.mark.parametrize("nodes", [0, 2])
+    @pytest.mark.parametrize("noticed", [True, False])
+    @pytest.mark.parametrize("first", [True, False])
+    def test_a_login_whose_welcome_was_lost_is_resumed_by_its_login_id(
+        self, first: bool, noticed: bool, nodes: int
+    ) -> None:
+        """S17-S19: the ``login`` call's first attempt, or a re-login after the session had ended, whose next attempt
+        quotes that ended session. Either way it gets the session that is its own already: nothing is ended."""
+        bench = Bench(nodes=nodes)
+        bob = bench.login("bob", "room").keep()
+        if first:
+            lost = bench.login("alice", instance=b"i" * 16, login_id=b"l" * 16)
+            before = {"instance": b"i" * 16, "login_id": b"l" * 16, "attempt": 1}
+        else:
+            alice = bench.login("alice", "room")
+            alice.lose()
+            bench.advance(30.0)
+            lost = bench.login("alice", resume=alice)
+            alice.attempt = lost.attempt
+            before = {"resume": alice}
+        assert not lost.welcome.resumed
+        lost.join("room")
+        seen = len(bob.members("room"))
+        if noticed:
+            lost.lose()
+        bench.advance(20.0 if noticed else 5.0)
+        back = bench.login("alice", node=int(nodes > 1), **before, want=[lost.cursor("room")])
+        assert back.welcome.resumed
+        assert (back.welcome.session_id, back.welcome.attach) == (lost.welcome.session_id, 2)
+        assert back.welcome.login_epoch == lost.welcome.login_epoch
+        assert lost.of(Kicked) == []
+        back.keep()
+        bench.advance(60.0)
+        assert back.gone is None
+        assert len(bob.members("room")) == seen
+        bob.publish("room", "hello")
+        assert back.texts("room") == ["hello"]
 
     def test_a_login_whose_transport_is_gone_makes_no_session_and_ends_none(self) -> None:
         """S19: when the authenticator answers late."""
@@ -389,7 +429,7 @@ class TestOneUidOneInstance:
         assert bench.login("alice", resume=alice).refusal.code == Code.BANNED  # that login stays ended
         assert bench.login("alice").welcome
 
-    @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+    @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf"), 10**400, "60"])
     def test_a_ban_lasts(self, seconds: float) -> None:
         """A misuse raises at the call."""
         with pytest.raises(InvalidArgument):
@@ -523,9 +563,9 @@ class TestTokens:
         alice.send(RenewToken(1, "new"))
         event = bench.events[-1]
         assert isinstance(event, RenewalRequested)
-        assert (event.uid, event.token) == ("alice", "new")
+        assert (event.uid, event.token, event.number) == ("alice", "new", 1)
         assert "new" not in repr(event).replace("RenewalRequested", "")
-        bench.hub.accept_renewal(alice.id, expires_at=bench.wall + 8.0, now=bench.now)
+        bench.hub.accept_renewal(alice.id, 1, expires_at=bench.wall + 8.0, now=bench.now)
         bench.settle()
         assert alice.answer(1).expires_in == pytest.approx(8.0)
         bench.wall_offset += 3600.0
@@ -543,21 +583,46 @@ class TestTokens:
         assert [failed.number for failed in alice.of(Failed)] == [18, 19]
         assert alice.publish("room", "meanwhile").offset == 2
         assert [event.token for event in bench.events[1:]] == ["token10"]
-        bench.hub.refuse_renewal(alice.id, Code.BAD_TOKEN, "no", now=bench.now)
+        bench.hub.refuse_renewal(alice.id, 10, Code.BAD_TOKEN, "no", now=bench.now)
         bench.settle()
         assert alice.answer(10).code == Code.BAD_TOKEN
         assert [event.token for event in bench.events[1:]] == ["token10", "token11"]
-        bench.hub.accept_renewal(alice.id, expires_at=bench.wall - 1.0, now=bench.now)
+        bench.hub.accept_renewal(alice.id, 11, expires_at=bench.wall - 1.0, now=bench.now)
         bench.settle()
         assert alice.answer(11).code == Code.TOKEN_EXPIRED
-        for _ in range(6):
-            bench.hub.accept_renewal(alice.id, now=bench.now)
+        for number in range(12, 18):
+            bench.hub.accept_renewal(alice.id, number, now=bench.now)
             bench.settle()
         assert [renewed.number for renewed in alice.of(Renewed)] == [12, 13, 14, 15, 16, 17]
-        bench.hub.accept_renewal(alice.id, now=bench.now)  # nothing is judged any more
-        bench.hub.refuse_renewal(alice.id, Code.BAD_TOKEN, "no", now=bench.now)
+        bench.hub.accept_renewal(alice.id, 17, now=bench.now)  # nothing is judged any more
+        bench.hub.refuse_renewal(alice.id, 17, Code.BAD_TOKEN, "no", now=bench.now)
         bench.settle()
         assert len(alice.of(Renewed)) == 6
+
+    def test_a_verdict_given_twice_is_no_verdict_on_the_next_token(self) -> None:
+        """S28: only the renewal that was judged is answered; the one behind it waits for its own verdict."""
+        bench = Bench()
+        alice = bench.login("alice")
+        alice.send(RenewToken(1, "good"), RenewToken(2, "bad"))
+        for _ in range(3):
+            bench.hub.accept_renewal(alice.id, 1, now=bench.now)
+            bench.settle()
+        assert [renewed.number for renewed in alice.of(Renewed)] == [1]
+        bench.hub.refuse_renewal(alice.id, 1, Code.BAD_TOKEN, "no", now=bench.now)
+        bench.settle()
+        assert not alice.of(Failed)
+        bench.hub.refuse_renewal(alice.id, 2, Code.BAD_TOKEN, "no", now=bench.now)
+        bench.settle()
+        assert [failed.number for failed in alice.of(Failed)] == [2]
+
+    def test_a_token_that_ends_needs_a_wall_clock(self) -> None:
+        """S28: without one nobody could tell when it ends, and it would be good for ever."""
+        hub = Hub(ServerConfig(), entropy=bytes, rng=random.Random(0))
+        transport_id = hub.transport_accepted(now=0.0)
+        with pytest.raises(InvalidState, match="set_wall_clock"):
+            hub.accept_login(transport_id, expires_at=1.0, now=0.0)
+        with pytest.raises(InvalidState, match="set_wall_clock"):
+            hub.accept_renewal(transport_id, 1, expires_at=1.0, now=0.0)
 
     def test_a_token_too_long(self) -> None:
         """S45: refused as a request; in a login it is a protocol error."""
@@ -568,11 +633,10 @@ class TestTokens:
         bob = bench.login("bob", token="x" * 9000)
         assert bob.close_code == 1002
 
-    def test_without_a_wall_clock_a_token_has_no_end(self) -> None:
-        """S28: the driver's duty; nothing is guessed."""
+    def test_without_a_wall_clock_only_a_token_without_an_end_will_do(self) -> None:
+        """S28: nothing is guessed."""
         bench = Bench()
         bench.hub._context.wall_offset = None
-        bench.auto_login = WALL
         alice = bench.login("alice", "room")
         assert alice.welcome.expires_in is None
         assert bench.events[0].wall_clock is None

@@ -147,22 +147,66 @@ class TestTime:
         assert bench.hub.take_outputs() == []
         assert alice.gone is None
 
-    def test_time_that_goes_back_is_clamped(self) -> None:
-        """Promise 7."""
-        bench = Bench()
-        alice = bench.login("alice")
-        bench.now += 9.0
+    @pytest.mark.parametrize("nodes", [0, 1])
+    @pytest.mark.parametrize("back", [0.5, 500.0, 1e9])
+    def test_time_that_goes_back_is_clamped(self, back: float, nodes: int) -> None:
+        """Promise 7: it counts as no time passed. What happens meanwhile happens at the latest time that was told: no
+        deadline that begins then is early or late, and time that goes on works."""
+        bench = Bench(nodes=nodes)
+        alice, bob, carol = bench.login("alice"), bench.login("bob"), bench.login("carol")
+        bench.advance(5.0)
+        latest = bench.now
+        bench.now -= back
+        ghost = bench.open()
         alice.heartbeat()
-        bench.now -= 500.0
-        alice.heartbeat()
-        bench.hub.handle_timeout(now=bench.now)
-        assert alice.gone is None
-        bench.now += 500.0 + 9.9
+        bob.lose()
+        carol.lose()
+        for _ in range(3):
+            bench.tick()
+        bench.now = latest + 9.999
         bench.tick()
-        assert alice.gone is None
-        bench.now += 0.2
+        assert (alice.gone, ghost.gone, ghost.messages) == (None, None, [])
+        bench.now = latest + 10.0
         bench.tick()
         assert alice.gone == "abort"
+        assert ghost.refusal.code == Code.LOGIN_DEADLINE
+        bench.now = latest + 29.999
+        assert bench.login("bob", resume=bob).welcome.resumed
+        bench.now = latest + 30.0
+        assert not bench.login("carol", resume=carol).welcome.resumed
+
+    @pytest.mark.parametrize("nodes", [0, 1])
+    def test_a_hub_that_stood_still_reads_before_it_ticks(self, nodes: int) -> None:
+        """Promise 7, S13, S14, S22, F-24: stopped for 40 s and continued. Whoever's bytes or end waited to be read has
+        not expired, whatever the deadlines were; whoever said nothing has."""
+        bench = Bench(nodes=nodes)
+        beating, partial = bench.login("beating", "room"), bench.login("partial", "room")
+        ended, silent = bench.login("ended", "room"), bench.login("silent", "room")
+        slow, newcomer = bench.login("slow"), bench.open()
+        slow.reading = False
+        slow.send(Join(99, "other"))
+        bench.now += 40.0
+        beating.heartbeat()
+        partial.raw(partial.wire.frame(b"\x90")[:1])
+        slow.heartbeat()
+        slow.drain(1)
+        newcomer.login("newcomer")
+        ended.lose()
+        deadline = bench.hub.next_deadline()
+        assert deadline is not None
+        assert deadline <= bench.now - 30.0
+        bench.tick()
+        assert [client.gone for client in (beating, partial, slow, newcomer)] == [None] * 4
+        assert silent.gone == "abort"
+        assert (beating.heartbeats, newcomer.welcome.resumed) == (1, False)
+        joined = [JoinedEntry(client.uid) for client in (partial, ended, silent)]
+        bench.tick()  # an engine outside has heard of it only now
+        assert beating.members("room") == [*joined, LeftEntry("silent", LeaveCause.TIMED_OUT)]
+        for client in (beating, partial, newcomer):
+            client.keep()
+        bench.advance(29.999)
+        assert bench.login("ended", resume=ended, want=[ended.cursor("room")]).welcome.resumed
+        assert len(beating.members("room")) == 4
 
     def test_no_timer_depends_on_the_wall_clock(self) -> None:
         """F-21: shifted by an hour either way, mid-run."""
@@ -397,8 +441,8 @@ class TestEnds:
             hub.unsent(transport_id, 5, now=1.0)
             hub.accept_login(transport_id, now=1.0)
             hub.refuse_login(transport_id, 1, "", now=1.0)
-            hub.accept_renewal(transport_id, now=1.0)
-            hub.refuse_renewal(transport_id, 1, "", now=1.0)
+            hub.accept_renewal(transport_id, 1, now=1.0)
+            hub.refuse_renewal(transport_id, 1, 1, "", now=1.0)
         hub.engine_answered(7, None, now=1.0)
         assert hub.take_outputs() == []
         assert not hub.flush_wanted

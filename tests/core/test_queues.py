@@ -35,7 +35,7 @@ def test_bytes_of_events():
 
 def test_uniterated_keeps_the_newest():
     """S52: a queue that nobody iterates keeps the newest, and says in their place how many it dropped."""
-    queue = HomeQueue("c", max_uniterated_events=3)
+    queue = HomeQueue("c", max_uniterated_events=3, max_queued_events=8)
     for number in range(10):
         queue.put(message(str(number)))
     assert len(queue) == 4
@@ -49,7 +49,7 @@ def test_uniterated_keeps_the_newest():
 
 def test_iterated_is_lossless():
     """S52: while someone iterates, nothing is dropped; afterwards the bound holds again."""
-    queue = HomeQueue("c", max_uniterated_events=2)
+    queue = HomeQueue("c", max_uniterated_events=2, max_queued_events=8)
     queue.start_iterating()
     assert queue.iterated
     for number in range(50):
@@ -60,10 +60,22 @@ def test_iterated_is_lossless():
     assert [type(event) for event in drain(queue)] == [EventsDropped] + [ChannelMessageReceived] * 2
 
 
+def test_the_clients_own_events_have_a_bound_while_they_are_iterated():
+    """S52, promise 10: they stand in no log that could be held, so the oldest go, and it is said how many."""
+    queue = HomeQueue("", max_uniterated_events=2, max_queued_events=8)
+    queue.start_iterating()
+    for number in range(50):
+        queue.put(message(str(number)))
+    assert queue.backlog == (8, 16)
+    dropped, *rest = drain(queue)
+    assert dropped == EventsDropped(home="", count=42)
+    assert [event.message for event in rest] == [str(number) for number in range(42, 50)]
+
+
 def test_one_iterator_at_a_time():
     """S52: a second iterator on one home is refused, and the text says where."""
     for home, where in (("lobby", "lobby"), ("", "this client")):
-        queue = HomeQueue(home, max_uniterated_events=1)
+        queue = HomeQueue(home, max_uniterated_events=1, max_queued_events=8)
         queue.start_iterating()
         with pytest.raises(InvalidState, match=where):
             queue.start_iterating()
@@ -73,7 +85,7 @@ def test_one_iterator_at_a_time():
 
 def test_end():
     """S52: what waits is still delivered, then the iteration ends, with its error if it has one; once."""
-    queue = HomeQueue("c", max_uniterated_events=5)
+    queue = HomeQueue("c", max_uniterated_events=5, max_queued_events=8)
     assert not queue.check_end()
     queue.put(message("a"))
     queue.end(SessionEnded("over", code="kicked"))
@@ -83,7 +95,7 @@ def test_end():
     assert [event.message for event in drain(queue)] == ["a"]
     with pytest.raises(SessionEnded, match="over"):
         queue.check_end()
-    quiet = HomeQueue("c", max_uniterated_events=5)
+    quiet = HomeQueue("c", max_uniterated_events=5, max_queued_events=8)
     quiet.end()
     assert quiet.check_end()
 
@@ -92,7 +104,7 @@ def test_end():
 @given(st.lists(st.sampled_from(["put", "pop", "start", "stop"]), max_size=60))
 def test_against_a_model(steps: list[str]):
     """S52: what comes out, and what was dropped, add up to what went in, in order."""
-    queue = HomeQueue("", max_uniterated_events=3)
+    queue = HomeQueue("", max_uniterated_events=3, max_queued_events=8)
     put = popped = 0
     inside: deque[int] = deque()
     for step in steps:
@@ -183,7 +195,7 @@ def test_messages_alone():
 
 def test_what_was_not_used_is_put_back():
     """S52: in front of all, with the counts of what was dropped; also when nothing more will come."""
-    queue = HomeQueue("c", max_uniterated_events=2)
+    queue = HomeQueue("c", max_uniterated_events=2, max_queued_events=8)
     queue.start_iterating()
     for text in "abc":
         queue.put(message(text))

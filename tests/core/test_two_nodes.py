@@ -10,8 +10,17 @@ from core.fake_client import Bench
 from rtm_sansio.codes import Code
 from rtm_sansio.events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft
 from rtm_sansio.logs import Block
-from rtm_sansio.messages import Join, JoinedEntry, Kicked, Leave, LeftEntry, PublishText, RenewToken
-from rtm_sansio.operations import BlockAnnounced, JoinChannel, OrdersWaiting, ToDosWaiting
+from rtm_sansio.messages import Join, JoinedEntry, Kicked, Leave, LeftEntry, Logout, PublishText, RenewToken
+from rtm_sansio.operations import (
+    BlockAnnounced,
+    JoinChannel,
+    LeaveChannel,
+    OrdersWaiting,
+    PostOrder,
+    StrikeToDos,
+    ToDosWaiting,
+    WatchChannel,
+)
 from rtm_sansio.testing import World
 
 
@@ -258,6 +267,43 @@ class TestByHand:
         bench.advance(10.0)
         assert bench.engine._users._homes["alice"].todos is None
 
+    def test_things_are_struck_off_when_they_are_done_and_not_before(self) -> None:
+        """E2: a node that dies between the two leaves them to the others."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        bench.login("alice", "room", node=0)
+        bench.held.add(0)
+        new = bench.open(node=0)
+        new.login("alice", want=None)
+        bench.answer(0)
+        bench.settle()
+        assert {type(call.operation) for call in bench.calls[0]} == {LeaveChannel, PostOrder}
+        bench.answer(0)
+        bench.settle()
+        assert StrikeToDos not in {type(call.operation) for call in bench.calls[0]}
+        bench.calls[0].clear()  # the node's last deed
+        bench.advance(10.0)
+        assert witness.members("room") == [JoinedEntry("alice"), LeftEntry("alice", LeaveCause.REPLACED)]
+        assert bench.engine._users._homes["alice"].todos is None
+
+    @pytest.mark.parametrize("resumes", [False, True])
+    def test_a_logout_right_behind_a_login_whose_transport_is_gone(self, resumes: bool) -> None:
+        """S7, S59: the engine is still deciding; the session ends all the same, and nobody stays online for 30 s."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        before = bench.login("alice", "room", node=1) if resumes else None
+        if before is not None:
+            before.lose()
+        bench.held.add(0)
+        alice = bench.open(node=0)
+        alice.login("alice", resume=before, want=None)
+        alice.send(Logout(1))
+        alice.lose()
+        bench.release(0)
+        assert bench.engine._users._homes["alice"].session is None
+        if resumes:
+            assert witness.members("room")[-1] == LeftEntry("alice", LeaveCause.LOGGED_OUT)
+
     def test_things_to_do_twice(self) -> None:
         """E2: each step is idempotent."""
         bench = Bench(nodes=2)
@@ -410,6 +456,45 @@ class TestBlocks:
         alice.lose()
         bench.release(0)
         bench.say(kept[-1])  # type: ignore[attr-defined]
+        assert bench.hub._channels._by_name == {}
+
+    def test_a_block_behind_the_subscription_that_comes_before_its_confirmation(self) -> None:
+        """E5: it is read from the log at once, not with the next message."""
+        bench = Bench(nodes=2)
+        bob = bench.login("bob", "room", node=1)
+        alice = bench.login("alice", "room", node=1)
+        alice.lose()
+        bench.held.add(0)
+        back = bench.open(node=0)
+        back.login("alice", resume=alice, want=[alice.cursor("room")])
+        while not isinstance(bench.calls[0][0].operation, WatchChannel):
+            bench.answer(0)
+            bench.settle()
+        subscribed = bench.calls[0].pop(0)
+        answer = bench.engine.execute(subscribed.operation, now=bench.now)
+        bob.publish("room", "in between")
+        assert not back.entries("room")
+        bench.hubs[0].engine_answered(subscribed.call_id, answer, now=bench.now)
+        bench.settle()
+        bench.release(0)
+        assert back.texts("room") == ["in between"]
+
+    def test_a_channel_released_before_such_a_block_could_be_read(self) -> None:
+        """E5, F-36: whoever wanted it is gone; nothing is read, nothing is kept."""
+        bench = Bench(nodes=2)
+        bob = bench.login("bob", "room", node=1)
+        alice = bench.login("alice", node=0)
+        bench.held.add(0)
+        alice.send(Join(1, "room"))
+        bench.answer(0)
+        bench.settle()
+        subscribed = bench.calls[0].pop(0)
+        answer = bench.engine.execute(subscribed.operation, now=bench.now)
+        bob.publish("room", "in between")
+        alice.lose()
+        bench.hubs[0].engine_answered(subscribed.call_id, answer, now=bench.now)
+        bench.settle()
+        bench.release(0)
         assert bench.hub._channels._by_name == {}
 
     def test_blocks_before_the_subscription_is_confirmed(self) -> None:

@@ -176,15 +176,15 @@ class TrioWorld(RealWorld):
 
     def _judge(self, request: Any) -> None:
         transport_id, hub = request.transport_id, self._hub
-        is_login = isinstance(request, LoginRequested)
+        ids = (transport_id,) if isinstance(request, LoginRequested) else (transport_id, request.number)
         try:
             authenticate(request)
         except LoginDenied as denied:
-            refuse = hub.refuse_login if is_login else hub.refuse_renewal
-            refuse(transport_id, denied.refusal_code, str(denied), now=trio.current_time())
+            refuse = hub.refuse_login if len(ids) == 1 else hub.refuse_renewal
+            refuse(*ids, denied.refusal_code, str(denied), now=trio.current_time())
         else:
-            accept = hub.accept_login if is_login else hub.accept_renewal
-            accept(transport_id, now=trio.current_time())
+            accept = hub.accept_login if len(ids) == 1 else hub.accept_renewal
+            accept(*ids, now=trio.current_time())
 
     def _on_hub(self, command: Callable[[Hub, float], None]) -> None:
         def do() -> None:

@@ -82,7 +82,11 @@ class Reading:
 
     def _queue(self, home: str) -> HomeQueue:
         if home not in self._queues:
-            self._queues[home] = HomeQueue(home, max_uniterated_events=self._config.max_uniterated_events)
+            self._queues[home] = HomeQueue(
+                home,
+                max_uniterated_events=self._config.max_uniterated_events,
+                max_queued_events=self._config.max_queued_events,
+            )
         return self._queues[home]
 
     def _take(self, home: str) -> None:
@@ -221,6 +225,7 @@ class _Stranger:
         self.transports: dict[int, rtm_testing.VirtualTransport] = {}
         self.opening: set[int] = set()
         self.received = b""
+        self.pumping = False
         self.done = False
 
     def receive_data(self, transport_id: int, data: bytes, *, now: float) -> None:

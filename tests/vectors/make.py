@@ -436,9 +436,9 @@ def server_conversations() -> list[dict[str, Any]]:
         Server("tokens renewed", "S28")
         .login(0.0, "alice", "alice")
         .receive(0.1, "alice", RenewToken(1, "another.token"), Join(2, "lobby"))
-        .step(0.2, accept="alice", renewal=True, expires_in=3600.0)
+        .step(0.2, accept="alice", renewal=1, expires_in=3600.0)
         .receive(0.3, "alice", RenewToken(3, "bad"))
-        .step(0.4, refuse="alice", renewal=True, code=4100),
+        .step(0.4, refuse="alice", renewal=3, code=4100),
         two("a request sent again", "S46")
         .receive(0.4, "bob", Progress(1, 2), PublishText(2, "lobby", "once"))
         .receive(0.5, "bob", PublishText(2, "lobby", "once"))

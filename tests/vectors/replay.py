@@ -369,12 +369,18 @@ class ServerReplay(_Replay):
     def _do_accept(self, step: Step) -> None:
         expires_in = step.get("expires_in")
         expires_at = None if expires_in is None else WALL_CLOCK + (self._now - _START) + expires_in
-        accept = self.core.accept_renewal if step.get("renewal") else self.core.accept_login
-        accept(self._ids[step["accept"]], expires_at=expires_at, now=self._now)
+        transport_id = self._ids[step["accept"]]
+        if "renewal" in step:
+            self.core.accept_renewal(transport_id, step["renewal"], expires_at=expires_at, now=self._now)
+        else:
+            self.core.accept_login(transport_id, expires_at=expires_at, now=self._now)
 
     def _do_refuse(self, step: Step) -> None:
-        refuse = self.core.refuse_renewal if step.get("renewal") else self.core.refuse_login
-        refuse(self._ids[step["refuse"]], step["code"], "refused", now=self._now)
+        transport_id = self._ids[step["refuse"]]
+        if "renewal" in step:
+            self.core.refuse_renewal(transport_id, step["renewal"], step["code"], "refused", now=self._now)
+        else:
+            self.core.refuse_login(transport_id, step["code"], "refused", now=self._now)
 
     def _do_kick(self, step: Step) -> None:
         self.core.kick(step["kick"], now=self._now)

@@ -1,11 +1,14 @@
-"""What a name, a body and a token may be (S37, S45): one place for both roles. Each function raises InvalidArgument
-or ValueError."""
+"""What a name, a body, a token and a duration may be (S37, S45): one place for both roles and every frontend. Each
+``check_`` function raises InvalidArgument."""
 
 from __future__ import annotations
 
-import math
+from typing import Final
 
 from .errors import InvalidArgument
+
+_LONGEST_SECONDS: Final = 2.0**53
+"""Above it a float no longer counts whole seconds, and an int may be no float at all."""
 
 MAX_TOKEN_BYTES = 8 * 1024
 """A login with its names, ids and token fits into what may be sent before it is accepted (S45)."""
@@ -62,13 +65,29 @@ def check_token(token: str) -> None:
         raise InvalidArgument(f"the token has {len(token)} bytes; the limit is {MAX_TOKEN_BYTES}", code="invalid_token")
 
 
-def check_timeout(timeout_seconds: float) -> None:
-    """Raise unless it is a duration above 0; infinity is none, because every wait has a bound."""
-    if (
-        isinstance(timeout_seconds, bool)
-        or not isinstance(timeout_seconds, (int, float))
-        or not 0 < timeout_seconds < math.inf
-    ):
+def check_timeout(timeout_seconds: object) -> None:
+    """Raise unless a call can wait so long; infinity is no duration, because every wait has a bound."""
+    if not _is_duration(timeout_seconds):
         raise InvalidArgument(
-            f"a timeout must be a finite number of seconds above 0, not {timeout_seconds!r}", code="invalid_timeout"
+            f"a timeout must be a finite number of seconds above 0, not {_shown(timeout_seconds)}",
+            code="invalid_timeout",
         )
+
+
+def check_ban(seconds: object) -> None:
+    """Raise unless a uid can be banned for so long."""
+    if not _is_duration(seconds):
+        raise InvalidArgument(
+            f"a ban takes a finite number of seconds above 0, not {_shown(seconds)}", code="invalid_ban"
+        )
+
+
+def _is_duration(seconds: object) -> bool:
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 < seconds <= _LONGEST_SECONDS
+
+
+def _shown(value: object) -> str:
+    """An argument as an error shows it: one of the wrong type may be anything, so its type alone."""
+    if not isinstance(value, (int, float)):
+        return type(value).__name__
+    return repr(value) if abs(value) <= _LONGEST_SECONDS else "one above 2**53"
