@@ -10,13 +10,15 @@ from core.fake_client import Bench
 from rtm_sansio.codes import Code
 from rtm_sansio.events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft
 from rtm_sansio.logs import Block
-from rtm_sansio.messages import Join, JoinedEntry, Kicked, Leave, LeftEntry, Logout, PublishText, RenewToken
+from rtm_sansio.messages import GoOn, Join, JoinedEntry, Kicked, Leave, LeftEntry, Logout, PublishText, RenewToken
 from rtm_sansio.operations import (
     BlockAnnounced,
     JoinChannel,
     LeaveChannel,
     OrdersWaiting,
     PostOrder,
+    ReadLog,
+    ReadOrders,
     StrikeToDos,
     ToDosWaiting,
     WatchChannel,
@@ -247,6 +249,23 @@ class TestByHand:
             bench.hubs[1].engine_announced(OrdersWaiting(), now=bench.now)
             bench.settle()
         assert len(alice.of(Kicked)) == 1
+
+    def test_the_cursor_of_the_orders_moves(self) -> None:
+        """E9: a node quotes the end of what it has read before, so that it reads no order twice, and the engine can
+        forget it; a reading that finds nothing leaves it where it is."""
+        bench = Bench(nodes=2)
+        for number in range(3):
+            bench.login(f"user{number}", node=1)
+            bench.hubs[0].kick(f"user{number}", now=bench.now)
+            bench.settle()
+        for _ in range(2):
+            bench.hubs[1].engine_announced(OrdersWaiting(), now=bench.now)
+            bench.settle()
+        cursors = [call.cursor for call in bench.engine_calls if isinstance(call, ReadOrders)]
+        assert len(cursors) == 5
+        assert cursors[:4] == sorted(set(cursors))
+        assert cursors[4] == cursors[3]
+        assert bench.engine.execute(ReadOrders(node="node1", cursor=0), now=bench.now).orders == ()
 
     def test_things_to_do_of_a_node_that_died(self) -> None:
         """E2: any other node after 2 s; announced again until they are done."""
@@ -483,18 +502,21 @@ class TestBlocks:
         """E5, F-36: whoever wanted it is gone; nothing is read, nothing is kept."""
         bench = Bench(nodes=2)
         bob = bench.login("bob", "room", node=1)
-        alice = bench.login("alice", node=0)
+        alice = bench.login("alice", "room", node=1)
+        alice.lose()
+        back = bench.open(node=0)
+        back.login("alice", resume=alice, want=None)
         bench.held.add(0)
-        alice.send(Join(1, "room"))
-        bench.answer(0)
-        bench.settle()
+        back.send(GoOn(*alice.cursor("room")))
         subscribed = bench.calls[0].pop(0)
+        assert isinstance(subscribed.operation, WatchChannel)
         answer = bench.engine.execute(subscribed.operation, now=bench.now)
         bob.publish("room", "in between")
-        alice.lose()
+        back.lose()
         bench.hubs[0].engine_answered(subscribed.call_id, answer, now=bench.now)
         bench.settle()
         bench.release(0)
+        assert ReadLog not in {type(operation) for operation in bench.engine_calls}
         assert bench.hub._channels._by_name == {}
 
     def test_blocks_before_the_subscription_is_confirmed(self) -> None:
