@@ -47,7 +47,8 @@ class _SessionPart:
         self.ended = False
         self.lowest = 0  # numbers below are never carried out (S46)
         self.last_at = 0.0
-        self.by_number: dict[int, Any] = {}  # outcomes: an offset, ChannelJoined without its list, or ChannelLeft
+        # Outcomes: offset and sent_at of a message, ChannelJoined without its list, or ChannelLeft.
+        self.by_number: dict[int, Any] = {}
 
     def forget(self, lowest: int, oldest: float) -> None:
         """Forget the outcomes below ``lowest``, and those made at ``oldest`` or before."""
@@ -305,6 +306,7 @@ class ChannelHomes:
         oldest = now - self._config.history_seconds
         results: list[int] = []
         entries: list[bytes] = []
+        repeated: dict[int, int] | None = None
         offset = home.log.next_offset
         for item in operation.items:
             number = item.number
@@ -314,16 +316,18 @@ class ChannelHomes:
                 continue
             part.forget(item.lowest_unanswered, oldest)
             known = part.by_number.get(number)
-            if known is not None:
-                results.append(known if type(known) is int else _STALE_REQUEST)
-            elif number < part.lowest:
+            if type(known) is tuple:
+                repeated = repeated or {}
+                repeated[len(results)] = known[1]
+                results.append(known[0])
+            elif known is not None or number < part.lowest:
                 results.append(_STALE_REQUEST)
             elif home.members.get(item.uid) != item.session_id:
                 results.append(_NOT_A_MEMBER)
             else:
-                part.keep(number, offset, now, max_outcomes)
+                part.keep(number, (offset, item.sent_at), now, max_outcomes)
                 results.append(offset)
                 entries.append(item.entry)
                 offset += 1
         block = self._append_entries(home, entries) if entries else None
-        return Appended(epoch=home.log.epoch, results=tuple(results), block=block)
+        return Appended(epoch=home.log.epoch, results=tuple(results), block=block, repeated=repeated)

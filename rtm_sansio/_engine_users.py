@@ -253,7 +253,7 @@ class UserHomes:
             return None
         self._expire(home)
         session = home.session
-        return session if session is not None and session.session_id == session_id else None
+        return session if session is not None and compare_digest(session.session_id, session_id) else None
 
     # ----------------------------------------------------------------------------------------- ends of sessions
 
@@ -266,7 +266,8 @@ class UserHomes:
         told = Refusal(operation.code, operation.message)
         if operation.spoil_epoch and home.last_epoch is not None:
             home.spoiled = (home.last_epoch, told)
-        ends = session is not None and operation.session_id in (None, session.session_id)
+        which = operation.session_id
+        ends = session is not None and (which is None or compare_digest(session.session_id, which))
         if session is not None and ends:
             self._end_session(home, session, operation.cause, told)
         if home.session is None:

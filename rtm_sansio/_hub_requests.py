@@ -172,8 +172,8 @@ class Requests:
             entry = encode_entry(BytesEntry(session.uid, message.data, sent_at))
         else:
             entry = encode_entry(TextEntry(session.uid, message.text, sent_at))  # type: ignore[union-attr]
-        item = AppendItem(session.uid, session.session_id, message.number, session.lowest_unanswered, entry)
-        channel.gathered.append(Gathered(session, item, sent_at))
+        item = AppendItem(session.uid, session.session_id, message.number, session.lowest_unanswered, entry, sent_at)
+        channel.gathered.append(Gathered(session, item))
         session.gathered += 1
         if not channel.appending:
             self._gathering[channel] = None
@@ -205,18 +205,18 @@ class Requests:
 
     def _on_appended(self, channel: WatchedChannel, gathered: list[Gathered], answer: Appended) -> None:
         channel.appending = False
-        epoch = answer.epoch
+        epoch, repeated = answer.epoch, answer.repeated or {}
         reply = self._transports.reply
         waiting: dict[AttachedSession, None] = {}
-        for one, result in zip(gathered, answer.results, strict=True):
-            session = one.session
+        for place, (one, result) in enumerate(zip(gathered, answer.results, strict=True)):
+            session, item = one.session, one.item
             session.gathered -= 1
             link = session.link
             if link is not None:
                 if result > 0:
-                    reply(link, Sent(one.item.number, epoch, result, one.sent_at))
+                    reply(link, Sent(item.number, epoch, result, repeated.get(place, item.sent_at)))
                 else:
-                    reply(link, Failed(one.item.number, -result, "the message was not appended"))
+                    reply(link, Failed(item.number, -result, "the message was not appended"))
                 if session.waiting:
                     waiting[session] = None
         if answer.block is not None:

@@ -189,12 +189,11 @@ class AttachedSession:
 class Gathered:
     """A message that waits for its channel's next append, and whom to answer."""
 
-    __slots__ = ("item", "sent_at", "session")
+    __slots__ = ("item", "session")
 
-    def __init__(self, session: AttachedSession, item: AppendItem, sent_at: int) -> None:
+    def __init__(self, session: AttachedSession, item: AppendItem) -> None:
         self.session = session
         self.item = item
-        self.sent_at = sent_at
 
 
 class WatchedChannel:

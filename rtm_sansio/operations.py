@@ -221,13 +221,15 @@ class ChannelLeft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AppendItem(msgspec.Struct, frozen=True, gc=False):
-    """One message to append, and which request of which session it is (S46)."""
+    """One message to append, and which request of which session it is (S46). ``sent_at`` is the time in the entry, in
+    Unix milliseconds: a part of the outcome."""
 
     uid: str
     session_id: bytes
     number: int
     lowest_unanswered: int
     entry: bytes
+    sent_at: int
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -238,11 +240,15 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Appended(msgspec.Struct, frozen=True, kw_only=True):
-    """For each item its offset, or the code of its refusal with the sign turned; ``block`` is what was new, or None."""
+    """For each item its offset, or the code of its refusal with the sign turned; ``block`` is what was new, or None.
+
+    ``repeated`` has the ``sent_at`` that stands in the log for each item, by its place, that was appended before.
+    """
 
     epoch: bytes
     results: tuple[int, ...]
     block: Block | None
+    repeated: dict[int, int] | None = None
 
 
 class ReadLog(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -373,18 +373,37 @@ def test_retry_now_gives_up_an_attempt_under_way(phase: str):
     assert rig.state is ConnectionState.CONNECTED
 
 
-def test_server_intervals_are_followed():
-    """S15: a slower interval and a shorter patience."""
-    rig = Rig(answer_heartbeats=True)
-    rig.connect(limits=limits(heartbeat_interval=1.0, silence_timeout=3.0))
-    rig.join("lobby")
-    rig.advance(1.0)
-    assert rig.server.heartbeats == [1.0]
-    for count in range(1, 30):
+@pytest.mark.parametrize(("interval", "count"), [(0.5, 1), (1.0, 1), (2.2, 4), (2.9, 4)])
+def test_server_intervals_are_followed(interval: float, count: int):
+    """S15: the heartbeat interval is the last welcome's, quicker or slower than the default."""
+    rig = Rig()
+    rig.connect(limits=limits(heartbeat_interval=3.4 - interval, silence_timeout=30.0))
+    rig.lose()
+    rig.advance(0.5)
+    rig.accept(limits=limits(heartbeat_interval=interval, silence_timeout=30.0))
+    start = rig.elapsed
+    rig.advance(interval - 0.001)
+    assert rig.server.heartbeats == []
+    rig.advance(0.002 + (count - 1) * interval)
+    assert rig.server.heartbeats == pytest.approx([start + number * interval for number in range(1, count + 1)])
+
+
+@pytest.mark.parametrize(
+    ("interval", "silence", "quiet"),
+    [(1.0, 4.5, 1.5), (1.0, 8.7, 2.9), (2.0, 10.0, 3.0), (1.0, 30.0, 3.0), (2.0, 3.0, 2.0), (2.9, 3.0, 2.9)],
+)
+def test_quiet_for_a_third_of_the_servers_patience(interval: float, silence: float, quiet: float):
+    """S10, S15: however much arrives, something is sent in a third of the silence after which the server drops a
+    transport; never later than after 3 s, and no oftener than when nothing arrives."""
+    rig = Rig()
+    rig.connect("lobby", limits=limits(heartbeat_interval=interval, silence_timeout=silence))
+    for count in range(1, 131):
         rig.advance(0.1)
         rig.entries(count, "x")
-    gaps = [b - a for a, b in zip([1.0, *rig.server.heartbeats], rig.server.heartbeats, strict=False)]
-    assert max(gaps) <= 1.0 + 1e-6, "never slower than a third of the server's patience"
+    assert len(rig.server.of_type(Progress)) == 2  # at once, and at 1.0: from there it is quiet
+    expected = [1.0 + count * quiet for count in range(1, 20) if count * quiet < 12.0 - 1e-6]
+    assert [at for at in rig.server.heartbeats if at < 13.0 - 1e-6] == pytest.approx(expected)
+    assert rig.changes[-1] == ("CONNECTED", "LOGIN_SUCCESS")
 
 
 def test_pings_are_answered():

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.checked_core import CheckedClientCore
 from core.fake_server import OTHER_SESSION, SESSION, Rig, limits
 from rtm_sansio.client import ClientCore, ClientTimer
 from rtm_sansio.codes import CODE_RANGES, Code, CodeKind
@@ -459,6 +460,29 @@ def test_identity_of_a_login():
     assert len({one.login_id for one in logins}) == 1
     assert len(logins[0].instance_id) == len(logins[0].login_id) == 16
     assert logins[0].instance_id != logins[0].login_id
+
+
+def test_each_client_object_is_another_instance():
+    """S18: 128 random bits for each object, also of one process that logs in the same uid twice; the object keeps them
+    through logouts."""
+    shared = random.Random(5).randbytes
+
+    def core(config: ClientConfig, *, entropy: Any, **options: Any) -> CheckedClientCore:
+        return CheckedClientCore(config, entropy=shared, **options)
+
+    instances, login_ids = [], []
+    for _ in range(3):
+        rig = Rig(core_type=core)
+        for _ in range(2):
+            rig.connect()
+            login = rig.server.of_type(Login)[0]
+            instances.append(login.instance_id)
+            login_ids.append(login.login_id)
+            rig.call("logout")
+    assert instances[0::2] == instances[1::2]
+    assert len(set(instances)) == 3
+    assert len(set(login_ids)) == 6
+    assert not set(instances) & set(login_ids)
 
 
 def test_a_new_login_call_has_a_new_login_id():

@@ -175,6 +175,78 @@ def test_verdict_goes_on_at_the_cap():
     assert rig.state is ConnectionState.RECONNECTING
 
 
+@pytest.mark.parametrize(
+    ("code", "ceilings", "delay"),
+    [("certificate_not_trusted", [0.5, 5.0, 5.0], 5.0), ("connection_refused", [0.5, 1.0, 2.0], 1.0)],
+)
+def test_a_verdict_is_at_the_cap_from_the_first_on(code: str, ceilings: list[float], delay: float):
+    """S20: and only a verdict is: what passes by itself goes through the growing delays."""
+    rig = connected(jitter=1.0, answer_heartbeats=False)
+    rig.advance(4.0)
+    assert rig.last_change == (4.0, "RECONNECTING", "INTERRUPTED")
+    rig.advance(0.5)
+    rig.refuse_transport(TransportFailure("x", code=code))
+    rig.advance(delay - 0.001)
+    assert rig.opened_at == [0.0, 4.5]
+    rig.advance(0.001)
+    assert rig.opened_at == pytest.approx([0.0, 4.5, 4.5 + delay])
+    rig.refuse_transport(TransportFailure("x", code=code))
+    assert isinstance(rig.rng, FixedJitter)
+    assert rig.rng.ceilings == ceilings
+
+
+def test_a_refused_login_is_at_the_cap_from_the_first_on():
+    """S20, S21: unless the server says when."""
+    rig = connected(jitter=1.0, answer_heartbeats=False)
+    rig.advance(4.5)
+    for retry_after, delay in ((None, 5.0), (2.0, 2.0), (None, 5.0)):
+        rig.open()
+        at = rig.elapsed
+        rig.say(LoginRefused(Code.LOGIN_LIMIT, "too many", retry_after))
+        rig.advance(delay)
+        assert rig.opened_at[-1] == pytest.approx(at + delay)
+
+
+def test_a_verdict_in_the_grace_time_is_no_reason_to_wait():
+    """S20, S21: while still CONNECTED the cap is 1 s, whatever was said; it counts from RECONNECTING on."""
+    rig = connected(jitter=1.0)
+    rig.lose()
+    for _ in range(4):
+        rig.advance(1.0)
+        rig.refuse_transport(TransportFailure("x", code="certificate_not_trusted"))
+    assert rig.state is ConnectionState.RECONNECTING
+    assert isinstance(rig.rng, FixedJitter)
+    assert rig.rng.ceilings == [0.5, 1.0, 1.0, 1.0, 5.0]
+
+
+@pytest.mark.parametrize("end", ["logout", "timeout", "verdict", "kick"])
+def test_a_login_call_starts_the_count_again(end: str):
+    """S21: whatever was before, and however it ended, the first delay of a new ``login`` is drawn from [0, 0.5 s]."""
+    rig = Rig(jitter=1.0)
+    rig.login()
+    for delay in (0.5, 1.0, 2.0):
+        rig.refuse_transport()
+        rig.advance(delay)
+    if end == "timeout":
+        rig.advance(6.0)
+    elif end == "verdict":
+        rig.refuse_transport(TransportFailure("x", code="certificate_not_trusted"))
+    elif end == "kick":
+        rig.accept()
+        rig.say(Kicked(Code.KICKED, ""))
+    if rig.state is not ConnectionState.DISCONNECTED:
+        rig.call("logout")
+    before = rig.elapsed
+    rig.login()
+    assert rig.opened_at[-1] == before
+    for _ in range(2):
+        rig.refuse_transport()
+        rig.advance(1.0)
+    assert isinstance(rig.rng, FixedJitter)
+    assert rig.rng.ceilings == [0.5, 1.0, 2.0, 0.5, 1.0]
+    assert rig.opened_at[-2:] == pytest.approx([before + 0.5, before + 2.0])
+
+
 def test_problem_of_the_grace_time_is_told_afterwards():
     """S20: told in RECONNECTING; an outage that ends unseen tells nothing."""
     for recovered in (True, False):

@@ -169,6 +169,37 @@ def test_kick_and_ban():
     assert caught.value.code == "banned"
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_welcome_lost_with_the_transport(first: bool):
+    """S17-S19: the server has accepted the login, or the login anew after the session had ended, and the welcome never
+    arrives: the next attempt gets the session that was made, and ends none."""
+    lost = 0
+    for byte_count in range(101, 401, 12):
+        world = World(seed=byte_count)
+        bob = world.login("bob", "lobby")
+        alice = world.client()
+        if not first:
+            alice.login("alice")
+            alice.join("lobby")
+            alice.network.cut()
+            world.run(40.0)
+            alice.network.restore()
+        alice.network.reset_after(byte_count, "down")
+        if first:
+            alice.login("alice")
+        world.run(12.0)
+        assert alice.state is ConnectionState.CONNECTED
+        engine = world.nodes[0].hub._engine._embedded
+        assert engine is not None
+        home = engine._users._homes["alice"]
+        assert home.session is not None
+        assert len(home.past_logins) == (0 if first else 1)
+        assert alice.changes[2:] == ([] if first else BACK)
+        assert len(bob.of_type(MemberJoined)) == (0 if first else 2)
+        lost += home.session.attach == 2 and home.session.confirmed_attach == 2
+    assert lost >= 5
+
+
 def test_answer_lost_with_the_transport():
     """S34, S46, F-29: the log has the message once, the sender its receipt."""
     for byte_count in range(1, 60, 3):

@@ -29,7 +29,9 @@ def test_defaults_and_immutable(cls: type[Any]):
 
 
 def test_the_rules_numbers():
-    """S5, S10-S12, S16, S20-S22, S27, S28, S33, S35, S45: every number of the rules is a default."""
+    """S5-S7, S10-S12, S14, S18, S20-S22, S24, S27, S28, S31, S33, S35, S45-S47, S49, S51, S52, S55, S58, S59, E2: every
+    number of the rules is a default."""
+    kib, mib = 1024, 1024 * 1024
     client, server = ClientConfig(), ServerConfig()
     assert client.login_timeout_seconds == 6.0
     assert client.interruption_grace_seconds == 4.0
@@ -44,9 +46,12 @@ def test_the_rules_numbers():
     assert client.logout_timeout_seconds == 2.0
     assert client.progress_delay_seconds == 1.0
     assert client.token_warning_seconds == 30.0
+    assert client.token_provider_timeout_seconds == 5.0
+    assert client.retry_after_limit_seconds == 300.0
     assert client.max_unanswered_requests == 256
     assert (client.max_queued_events, client.max_queued_bytes) == (10_000, 8 * 1024 * 1024)
     assert client.max_uniterated_events == 1_000
+    assert client.max_message_bytes >= server.max_frame_bytes
     assert server.presence_grace_seconds == 30.0
     assert server.unreachable_seconds == 6.0
     assert server.silence_timeout_seconds == server.login_deadline_seconds == 10.0
@@ -54,6 +59,19 @@ def test_the_rules_numbers():
     assert (server.replay_seconds, server.history_seconds, server.history_entries) == (40.0, 300.0, 1000)
     assert (server.max_message_bytes, server.max_request_bytes, server.max_frame_bytes) == (32768, 65536, 131072)
     assert (server.max_channels, server.requests_per_second, server.max_name_length) == (20, 1000, 64)
+    assert server.request_burst == 2000
+    assert (server.max_log_bytes, server.max_engine_bytes) == (16 * mib, 1024 * mib)
+    assert (server.slow_reader_bytes, server.max_outbound_bytes) == (256 * kib, mib)
+    assert server.feed_below_bytes == server.feed_piece_bytes == 64 * kib
+    assert server.write_stall_seconds == 10.0
+    assert server.flood_tolerance_seconds == 5.0
+    assert server.close_linger_seconds == server.todo_patience_seconds == 2.0
+    assert server.log_identity_seconds == 24 * 3600.0
+    assert server.login_memory_seconds == 7 * 24 * 3600.0
+    assert server.max_idle_logs == 100_000
+    assert server.attempt_memory_seconds == server.memory_margin_seconds == 60.0
+    assert (server.max_outcomes, server.max_snapshot_members) == (256, 512)
+    assert (server.path, server.allowed_origins, server.enforce_token_expiry) == ("/", (), False)
 
 
 @pytest.mark.parametrize(("cls", "name"), DURATIONS, ids=lambda value: value if isinstance(value, str) else None)

@@ -51,6 +51,7 @@ class Bench:
         self.engine = MemoryEngine(ServerConfig(**settings), entropy=random.Random(0).randbytes)
         self.engine.set_wall_clock(WALL, now=self.now)
         self.count = 0
+        self.sent_at = 1000
 
     def __call__(self, operation: Any) -> Any:
         return self.engine.execute(operation, now=self.now)
@@ -96,7 +97,7 @@ class Bench:
     def append(
         self, *numbers: int, session: bytes = b"s", lowest: int = 0, size: int = 1, channel: str = "room"
     ) -> Any:
-        items = tuple(AppendItem("alice", session, number, lowest, b"x" * size) for number in numbers)
+        items = tuple(AppendItem("alice", session, number, lowest, b"x" * size, self.sent_at) for number in numbers)
         return self(Append(channel=channel, items=items))
 
     def read(self, cursor: int = 0, channel: str = "room") -> Any:
@@ -259,6 +260,41 @@ class TestUsers:
         bench.engine.set_wall_clock(0.0, now=50.0)
         assert bench.attach().login_epoch == int((WALL + 100.0) * 1_000_000) + 1
 
+    @pytest.mark.parametrize("shift", [3600.0, -3600.0])
+    def test_a_correction_of_the_wall_clock_does_not_move_the_start_of_memory(self, shift: float) -> None:
+        """S31: which is that of the first reading plus 60 s. What was forgotten is told by it, and new logins follow
+        the clock as it is now."""
+        bench = Bench()
+        start = int((WALL + 60.0) * 1_000_000)
+        bench.now = 100.0
+        bench.engine.set_wall_clock(WALL + 100.0 + shift, now=bench.now)
+        assert bench.attach("bob", quoted_epoch=start - 1).login_epoch == start - 1
+        later = max(start, int((WALL + 100.0 + shift) * 1_000_000))
+        assert bench.attach("carol", quoted_epoch=start).login_epoch == later
+        assert bench.attach("dave").login_epoch == later
+
+    @pytest.mark.parametrize(("seconds", "refused"), [(59.999, True), (60.0, False)])
+    def test_an_ended_login_is_remembered_for_sixty_seconds(self, seconds: float, refused: bool) -> None:
+        """S18: an attempt of it that comes later than that is a login like any other."""
+        bench = Bench()
+        bench.attach(login_id=b"old")
+        bench.attach(login_id=b"new", instance_id=b"j")
+        bench.now = seconds
+        answer = bench.attach(login_id=b"old", attempt=1)
+        assert isinstance(answer, Refusal if refused else Attached)
+        assert getattr(answer, "code", None) == (Code.REMOTE_LOGIN if refused else None)
+
+    def test_a_user_with_a_session_is_never_idle(self) -> None:
+        """S31: however long ago it was last without one."""
+        bench = Bench()
+        first = bench.attach()
+        bench(DetachSession(uid="alice", session_id=first.session_id, attach=1, silent_seconds=0.0))
+        bench.run(40.0)
+        second = bench.attach()
+        bench.tick(604_801.0)
+        back = bench.attach(quoted_session_id=second.session_id, quoted_epoch=second.login_epoch, quoted_attach=1)
+        assert (back.resumed, back.session_id) == (True, second.session_id)
+
 
 class TestMembers:
     """The channel home: members and outcomes."""
@@ -308,7 +344,10 @@ class TestMembers:
         bench = Bench()
         joined = bench.join(b"s", number=1)
         assert bench.append(2, 3).results == (2, 3)
-        assert bench.append(2, 3, 4).results == (2, 3, 4)
+        bench.sent_at = 2000
+        again = bench.append(2, 3, 4)
+        assert (again.results, again.repeated) == ((2, 3, 4), {0: 1000, 1: 1000})
+        assert bench.append(3, 4).repeated == {0: 1000, 1: 2000}
         assert bench.join(b"s", number=1).offset == joined.offset
         assert bench.append(5, lowest=4).results == (5,)
         assert bench.append(2, 3).results == (-Code.STALE_REQUEST,) * 2
@@ -454,6 +493,47 @@ class TestLogs:
         bench.tick(86_401.0)
         assert bench.join(b"v").epoch != epoch
 
+    @pytest.mark.parametrize(("seconds", "kept"), [(86_399.999, True), (86_400.0, False)])
+    def test_identity_is_kept_for_24_hours(self, seconds: float, kept: bool) -> None:
+        """S58: not less than 24 h after the last entry went, which was 300 s after the last member."""
+        bench = Bench()
+        epoch = bench.join(b"s").epoch
+        bench.leave(b"s")
+        bench.run(300.0)
+        assert bench.engine._channels._byte_count == 0
+        bench.tick(seconds)
+        again = bench.join(b"t")
+        assert (again.epoch == epoch) is kept
+        assert again.offset == (3 if kept else 1)
+
+    @pytest.mark.parametrize(("seconds", "kept"), [(86_399.999, True), (86_400.0, False)])
+    def test_identity_of_a_log_without_entries(self, seconds: float, kept: bool) -> None:
+        """S58: 24 h after the last subscriber went."""
+        bench = Bench()
+        epoch = bench(WatchChannel(channel="room", node="n1", on=True)).epoch
+        bench.tick(10.0)
+        bench(WatchChannel(channel="room", node="n1", on=False))
+        bench.tick(seconds)
+        assert (bench.join(b"t").epoch == epoch) is kept
+
+    @pytest.mark.parametrize("user", ["member", "subscriber", "subscriber of the deserted"])
+    def test_a_log_in_use_is_never_idle(self, user: str) -> None:
+        """S58: while it has a member, or a node that subscribes, its identity has no end."""
+        bench = Bench()
+        epoch = bench(WatchChannel(channel="room", node="n1", on=True)).epoch
+        if user == "member":
+            bench.join(b"s")
+            bench(WatchChannel(channel="room", node="n1", on=False))
+        if user != "subscriber":
+            bench.join(b"t", "bob")
+            bench.leave(b"t", "bob")
+        for _ in range(3):
+            bench.run(400.0)
+            bench.tick(86_401.0)
+        joined = bench.join(b"u", "carol")
+        assert joined.epoch == epoch
+        assert joined.member_count == (2 if user == "member" else 1)
+
     def test_idle_logs_are_bounded(self) -> None:
         """S58: the least recently used go first; those with members never."""
         bench = Bench(max_idle_logs=3)
@@ -518,6 +598,21 @@ class TestNodes:
         assert second.orders == (orders[2],)
         assert bench(ReadOrders(node="n1", cursor=second.cursor)).orders == ()
         assert bench(ReadOrders(node="n2", cursor=0)).orders == ()
+
+    def test_a_cursor_forgets_no_more_than_it_has_passed(self) -> None:
+        """E9: an order behind the cursor is there until it is passed, one before it never comes again."""
+        bench = Bench()
+        orders = [Order(session_id=b"s", attach=number, code=1, message="") for number in range(3)]
+        cursors = []
+        for order in orders:
+            bench(PostOrder(node="n1", order=order))
+            cursors.append(bench(ReadOrders(node="n1", cursor=0)).cursor)
+        assert cursors == sorted(set(cursors))
+        for index, cursor in enumerate(cursors):
+            left = bench(ReadOrders(node="n1", cursor=cursor))
+            assert left.orders == tuple(orders[index + 1 :])
+            assert left.cursor == cursors[-1]
+        assert bench(ReadOrders(node="n1", cursor=0)).orders == ()
 
     def test_a_node_that_outlived_the_engine_misses_no_order(self) -> None:
         """E9, E10: numbers rise over a start without memory."""

@@ -221,16 +221,23 @@ class TestBehind:
         assert len(offsets(back, "a")) == len(offsets(back, "b")) == 13
 
     def test_behind_in_the_middle_of_a_pass(self) -> None:
-        """S49: it gets the first frames of the pass, and the rest in pieces."""
+        """S49: it gets the frames of the pass until it is behind, and the rest in pieces of at most 64 KiB; every entry
+        once."""
         bench = Bench()
         alice = bench.login("alice", "room")
         bob = bench.login("bob", "room")
+        before = len(alice.sizes)
         frames = b"".join(
             bob.wire.frame(encode_batch([PublishBytes(100 + number, "room", b"x" * 32_000)])) for number in range(20)
         )
         bob.raw(frames)
-        assert offsets(alice) == offsets(bob)[0:0] + list(range(1, 23))
-        assert max(alice.sizes) < 400 * KIB
+        assert offsets(alice) == list(range(1, 23))
+        first, *pieces = alice.sizes[before:]
+        assert 256 * KIB < first <= (256 + 128) * KIB
+        assert len(pieces) == 4
+        assert 32_000 < min(pieces) <= max(pieces) <= 64 * KIB
+        bob.publish("room", "live again")
+        assert alice.texts("room") == ["live again"]
 
     def test_one_piece_at_a_time_however_slow_the_engine_is(self) -> None:
         """S49: whatever the number of logs."""
