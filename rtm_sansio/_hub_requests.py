@@ -219,6 +219,8 @@ class Requests:
                     reply(link, Failed(item.number, -result, "the message was not appended"))
                 if session.waiting:
                     waiting[session] = None
+            elif session.leaves and not session.gathered:
+                self._sessions.leave_behind(session)
         if answer.block is not None:
             self._channels.take_block(channel, answer.block)
         for session in waiting:

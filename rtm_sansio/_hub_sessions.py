@@ -12,7 +12,7 @@ from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink
 from .codes import Code
 from .events import LeaveCause
-from .messages import Kicked, LeftEntry, encode_entry
+from .messages import Kicked, LeftEntry, Logout, encode_entry
 from .operations import (
     DetachSession,
     Ended,
@@ -67,8 +67,19 @@ class Sessions:
         """The link no longer serves its session, which was last heard ``silent_seconds`` ago (S14)."""
         session = link.session
         assert session is not None  # the transports ask for those that serve one
+        leaves = any(type(message) is Logout for _, message in session.waiting or ())
         self.part(session, link)
-        self.detach(session.uid, session.session_id, session.attach, silent_seconds)
+        if not leaves:
+            self.detach(session.uid, session.session_id, session.attach, silent_seconds)
+        elif session.gathered:
+            session.leaves = True
+        else:
+            self.leave_behind(session)
+
+    def leave_behind(self, session: AttachedSession) -> None:
+        """Carry out the logout that a session's transport left waiting when it went (S7)."""
+        session.leaves = False
+        self.log_out(session.uid, session.session_id, lambda: None)
 
     def detach(self, uid: str, session_id: bytes, attach: int, silent_seconds: float) -> None:
         """Tell the engine that an attachment is over."""

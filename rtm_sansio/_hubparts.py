@@ -140,6 +140,7 @@ class AttachedSession:
         "freeing",
         "gathered",
         "held",
+        "leaves",
         "link",
         "login_epoch",
         "lowest_unanswered",
@@ -181,6 +182,7 @@ class AttachedSession:
         self.stated = False
         self.busy = True  # until its statement is answered (S59)
         self.freeing = False
+        self.leaves = False  # its logout was read, and its transport is gone: it ends when nothing is gathered
         self.gathered = 0  # its messages that wait for an append, or for the answer to one
         self.waiting: deque[tuple[int, Any]] | None = None  # requests that wait for those before them (S46); sizes
         self.waiting_bytes = 0

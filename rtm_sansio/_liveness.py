@@ -57,11 +57,14 @@ class Liveness:
         """Whether a heartbeat is under way and nothing has arrived since it left."""
         return self._probed_at is not None
 
-    def received(self, now: float) -> None:
-        """Bytes arrived: any of them is a sign of life."""
+    def received(self, now: float) -> bool:
+        """Bytes arrived: any of them is a sign of life. Whether ``next_deadline`` may be nearer now: a heartbeat that
+        was under way is answered, and the next one due before that one would have been missed."""
+        was_probing = self._probed_at is not None
         self.last_received = now
         self._probed_at = None
         self._excused = False
+        return was_probing
 
     def answered(self) -> None:
         """A heartbeat's answer arrived; answers come in the order of the heartbeats."""

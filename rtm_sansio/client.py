@@ -343,8 +343,8 @@ class ClientCore:
         if link is not None and link.transport_id == transport_id:
             if link.phase is not LinkPhase.OPENING:
                 self._context.advance(now)
-                if link.liveness is not None:
-                    link.liveness.received(self._context.now)
+                if link.liveness is not None and link.liveness.received(self._context.now):
+                    self._timers.set(ClientTimer.LIVENESS, link.liveness.next_deadline())
                 events = link.wire.receive(data)
                 rare_frames, link.wire.rare_frames = link.wire.rare_frames, 0
                 if rare_frames > _MAX_RARE_FRAMES_PER_READ and link.wire.is_open:

@@ -373,7 +373,36 @@ def test_retry_now_gives_up_an_attempt_under_way(phase: str):
     assert rig.state is ConnectionState.CONNECTED
 
 
-@pytest.mark.parametrize(("interval", "count"), [(0.5, 1), (1.0, 1), (2.2, 4), (2.9, 4)])
+def test_silence_behind_a_heartbeat_that_was_answered_at_once():
+    """S10, S11: the heartbeat at 4.0 was due because nothing was sent since the progress at 1.0; the last byte comes at
+    4.1."""
+    rig = Rig()
+    rig.connect("lobby")
+    for count in range(1, 42):
+        rig.advance(0.1)
+        rig.entries(count, "x")
+    assert rig.server.heartbeats == [pytest.approx(4.0)]
+    rig.answer_heartbeats = False
+    rig.advance(2.0)
+    assert rig.server.heartbeats == pytest.approx([4.0, 6.1])
+    rig.advance(10.0)
+    assert rig.last_change == (8.1, "RECONNECTING", "INTERRUPTED")
+
+
+def test_silence_behind_retry_now():
+    """S10, S11, S16: the probe at 0.1 is answered at once, then nothing comes any more."""
+    rig = Rig()
+    rig.connect()
+    rig.advance(0.1)
+    rig.call("retry_now")
+    rig.answer_heartbeats = False
+    rig.advance(3.999)
+    assert rig.server.heartbeats == pytest.approx([0.1, 2.1])
+    rig.advance(0.002)
+    assert rig.last_change == (4.1, "RECONNECTING", "INTERRUPTED")
+
+
+@pytest.mark.parametrize(("interval", "count"), [(0.5, 4), (1.0, 4), (2.2, 4), (2.9, 4)])
 def test_server_intervals_are_followed(interval: float, count: int):
     """S15: the heartbeat interval is the last welcome's, quicker or slower than the default."""
     rig = Rig()

@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from core.fake_client import Bench, FakeClient
-from rtm_sansio._frames import BINARY, CONTINUATION, PING, encode_masked_frame
+from rtm_sansio._frames import BINARY, CONTINUATION, PING, TEXT, encode_masked_frame
 from rtm_sansio.codes import Code
 from rtm_sansio.messages import (
     GoOn,
     Hold,
     Join,
+    JoinedEntry,
+    Kicked,
     Leave,
     Login,
     Logout,
@@ -388,24 +390,82 @@ def test_random_clients(seed: int, nodes: int) -> None:
         assert all(session.uid == "witness" for session in hub._sessions._by_id.values())
 
 
+JUNK = [
+    (encode_masked_frame(b"\x90", 1)[:1] + b"\x01\x90", 1002),  # a client masks
+    (b"\xff\xff", 1002),  # bits that nobody has agreed on
+    (b"\x83\x80abcd", 1002),  # an unknown kind of frame
+    (b"\x89\xfe\x00\x7eabcd", 1002),  # a control frame that is too large
+    (b"\x80\x80abcd", 1002),  # the end of a message that never began
+    (b"\x82\xff" + b"\x00" * 4 + b"\x10\x00\x00\x00abcd", 1009),  # 256 MiB
+    (encode_masked_frame(b"text", 1, opcode=TEXT), 1003),
+    (encode_masked_frame(b"\xff", 1, opcode=TEXT), 1007),
+    (encode_masked_frame(b"\xc1", 1), 1002),  # no MessagePack
+    (encode_masked_frame(b"\x05", 1), 1002),  # no batch
+    (encode_masked_frame(b"\x91\xc0", 1), 1002),  # no message
+    (encode_masked_frame(b"\x91\x91\x63", 1), 1002),  # one of no kind
+    (encode_masked_frame(b"\x91\x92\x12", 1), 1002),  # one that is cut off
+]
+
+
+def is_unharmed(bench: Bench, witness: FakeClient, ghost: FakeClient, alice: FakeClient | None) -> None:
+    """S50, S51: the offender is gone; its session, if it had one, goes on as it was; nobody else notices."""
+    bench.advance(13.0)
+    assert set(bench.clients[0].values()) == {witness}
+    assert witness.members("room") == ([] if alice is None else [JoinedEntry("alice")])
+    assert witness.texts("room") == []
+    if alice is not None:
+        assert ghost.of(Kicked) == []
+        back = bench.login("alice", resume=alice, want=[alice.cursor("room")])
+        assert back.welcome.resumed
+        assert back.entries("room") == []
+        witness.publish("room", "hello")
+        assert back.texts("room") == ["hello"]
+        assert back.publish("room", "and back").offset == 4
+        back.lose()
+    else:
+        assert "alice" not in {session.uid for session in bench.hub._sessions._by_id.values()}
+        assert [event.uid for event in bench.events] == ["witness"]
+    is_well(witness)
+
+
+@pytest.mark.parametrize("chunk", [1, 1000])
+@pytest.mark.parametrize("logged_in", [True, False])
+@pytest.mark.parametrize(("data", "close_code"), JUNK, ids=[data.hex()[:24] for data, _ in JUNK])
+def test_the_code_for_junk(data: bytes, close_code: int, logged_in: bool, chunk: int) -> None:
+    """S50: each violation has its close code, whichever way the bytes are cut; what comes behind it is not heard."""
+    bench = Bench()
+    witness = witnessed(bench)
+    ghost = bench.login("alice", "room") if logged_in else bench.open()
+    behind = Logout(7) if logged_in else Login("alice", "token", b"i" * 16, b"l" * 16, 0)
+    stream = data + encode_masked_frame(encode_batch([behind]), 1)
+    for start in range(0, len(stream), chunk):
+        ghost.raw(stream[start : start + chunk])
+    assert ghost.close_code == close_code
+    assert ghost.answers(7) == []
+    assert [session.uid for session in bench.hub._sessions._by_id.values()] == ["witness"]
+    is_unharmed(bench, witness, ghost, ghost if logged_in else None)
+
+
 @pytest.mark.parametrize("seed", range(20))
-def test_random_bytes(seed: int) -> None:
-    """S50: at any stage of a transport."""
+@pytest.mark.parametrize("stage", ["handshake", "login", "open"])
+def test_random_bytes(seed: int, stage: str) -> None:
+    """S50: at any stage of a transport: refused in HTTP, or closed with a code of the violations; an unfinished
+    handshake runs into its deadline."""
     bench = Bench(seed=seed)
     rng = random.Random(seed)
     witness = witnessed(bench)
-    for stage in range(3):
-        ghost = bench.open(handshake=stage > 0)
-        if stage == 2:
-            ghost.login("alice")
+    ghost = bench.login("alice", "room") if stage == "open" else bench.open(handshake=stage == "login")
+    if stage == "handshake":
         ghost._decode = lambda data: None  # type: ignore[method-assign]
-        for _ in range(40):
-            if ghost.gone is not None:
-                break
-            ghost.raw(rng.randbytes(rng.randint(1, 400)))
-    bench.advance(13.0)
-    assert set(bench.clients[0].values()) == {witness}
-    is_well(witness)
+    for _ in range(40):
+        if ghost.gone is not None:
+            break
+        ghost.raw(rng.randbytes(rng.randint(1, 400)))
+    if stage == "handshake":
+        assert b"".join(ghost.received)[:10] == (b"" if ghost.gone is None else b"HTTP/1.1 4")
+    else:
+        assert ghost.close_code in (1002, 1003, 1007, 1009)
+    is_unharmed(bench, witness, ghost, ghost if stage == "open" else None)
 
 
 class TestMemory:

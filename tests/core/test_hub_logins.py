@@ -15,6 +15,7 @@ from rtm_sansio.events import LeaveCause, LoginRequested, RenewalRequested
 from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
     Failed,
+    Join,
     JoinedEntry,
     Kicked,
     Leave,
@@ -23,10 +24,12 @@ from rtm_sansio.messages import (
     Login,
     Logout,
     Progress,
+    PublishText,
     Renewed,
     RenewToken,
     Want,
     Welcome,
+    encode_batch,
 )
 
 
@@ -443,6 +446,30 @@ class TestOneUidOneInstance:
             hub.kick(uid, now=1000.0)
         with pytest.raises(InvalidArgument, match="1 to 64 printable ASCII"):
             hub.ban(uid, 1.0, now=1000.0)
+
+    @pytest.mark.parametrize("messages", [1, 3])
+    def test_a_logout_behind_a_message_whose_transport_ends_in_the_same_pass(self, messages: int) -> None:
+        """S7, S46: it was read before the end of the stream; what it waits for is only the append of the same pass."""
+        bench = Bench()
+        bob, alice = bench.login("bob", "room"), bench.login("alice", "room")
+        texts = [PublishText(5 + number, "room", "last words") for number in range(messages)]
+        batch = encode_batch([*texts, Logout(9)])
+        bench.hub.receive_data(alice.id, alice.wire.frame(batch), now=bench.now)
+        bench.pump(0)
+        alice.lose()
+        assert bob.texts("room") == ["last words"] * messages
+        assert bob.members("room") == [JoinedEntry("alice"), LeftEntry("alice", LeaveCause.LOGGED_OUT)]
+
+    def test_a_logout_behind_a_join_whose_transport_is_gone(self) -> None:
+        """S7, E2: nothing of the session is left, however far the join had come."""
+        bench = Bench(nodes=1)
+        bob, alice = bench.login("bob", "room"), bench.login("alice")
+        bench.held.add(0)
+        alice.send(Join(5, "room"), Logout(6))
+        alice.lose()
+        bench.release(0)
+        assert [type(entry) for entry in bob.members("room")] in ([], [JoinedEntry, LeftEntry])
+        assert bench.login("witness").join("room").member_count == 2
 
     def test_a_logout_needs_no_statement(self) -> None:
         """S7, S59: a client that logs out before it could state its wishes leaves no session behind."""

@@ -175,6 +175,14 @@ class TestTime:
         bench.now = latest + 30.0
         assert not bench.login("carol", resume=carol).welcome.resumed
 
+    def test_the_wall_clock_while_time_goes_back(self) -> None:
+        """Promise 7, S28: a reading of the wall clock belongs to the latest time that was told."""
+        bench = Bench()
+        bench.advance(50.0)
+        bench.hub.set_wall_clock(5e8, now=bench.now - 40.0)
+        bench.auto_login = 5e8 + 20.0
+        assert bench.login("alice").welcome.expires_in == pytest.approx(20.0)
+
     @pytest.mark.parametrize("nodes", [0, 1])
     def test_a_hub_that_stood_still_reads_before_it_ticks(self, nodes: int) -> None:
         """Promise 7, S13, S14, S22, F-24: stopped for 40 s and continued. Whoever's bytes or end waited to be read has
