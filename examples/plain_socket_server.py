@@ -1,7 +1,6 @@
 """A server on plain sockets and ``select``, in one thread. The numbers are those of docs/sans-io.md.
 
-python examples/plain_socket_server.py 8765
-"""
+python examples/plain_socket_server.py 8765"""
 
 import contextlib
 import os

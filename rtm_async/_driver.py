@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar, cast
 
+from rtm_sansio.auth import FailureNotes
 from rtm_sansio.driving import AcceptingCore, ConnectingCore, DrivenCore
 from rtm_sansio.effects import CloseTransport, Endpoint, OpenTransport, PauseReading, ResumeReading, Transmit
 from rtm_sansio.endpoints import failure_from
@@ -42,9 +43,26 @@ _Address = tuple[int, Any]
 
 
 class _Link(asyncio.Protocol):
-    """One transport. ``gone``: the core has forgotten it or knows of its end; what still comes is dropped."""
+    """One transport.
 
-    __slots__ = ("driver", "gone", "linger", "mark", "transport", "transport_id", "unsent", "write")
+    ``gone``: the core has forgotten it or knows of its end; what still comes is dropped. ``up``: there is a
+    ``transport``. The core may know of it before: what it wants to be written then is ``held``.
+    """
+
+    __slots__ = (
+        "adopting",
+        "driver",
+        "gone",
+        "held",
+        "linger",
+        "mark",
+        "paused",
+        "transport",
+        "transport_id",
+        "unsent",
+        "up",
+        "write",
+    )
 
     transport: asyncio.Transport
     write: Callable[[bytes], None]
@@ -53,12 +71,19 @@ class _Link(asyncio.Protocol):
         self.driver = driver
         self.transport_id = transport_id
         self.gone = False
+        self.up = False
+        self.paused = False
         self.unsent = 0
         self.mark = 0
+        self.held: list[bytes] = []
+        self.write = self.held.append
         self.linger: asyncio.TimerHandle | None = None
+        self.adopting: asyncio.Task[None] | None = None
+        """What brings an accepted socket to the loop, TLS handshake included."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport = cast("asyncio.Transport", transport)  # uvloop's does not derive from it
+        self.up = True
         self.write = transport.write
         # Tells us when the socket begins to refuse bytes, and when it has taken all.
         transport.set_write_buffer_limits(high=1, low=0)
@@ -114,8 +139,29 @@ class _Link(asyncio.Protocol):
         driver.core.unsent(self.transport_id, size, now=driver.time())
         driver.pump()
 
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+        if not self.up:
+            return
+        if paused:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
+    def write_held(self) -> None:
+        """It is up: do what the core has asked for before."""
+        if self.paused:
+            self.transport.pause_reading()
+        if self.held:
+            held, self.held = self.held, []
+            self.write(b"".join(held))
+
     def close(self, how: Literal["flush", "abort"]) -> None:
         self.gone = True
+        if not self.up:
+            if self.adopting is not None:
+                self.adopting.cancel()
+            return
         if how == "abort":
             self.transport.abort()
             return
@@ -141,6 +187,9 @@ class Driver(Generic[_Core]):
     It must not raise. It may call the core; what comes out then follows behind. ``after_pump`` is called each time
     when the core has nothing more to say; it may call the core too, and then ``pump_soon``.
     """
+
+    _end_level = logging.INFO
+    """At which level the log tells of the end of a transport."""
 
     def __init__(
         self,
@@ -265,11 +314,11 @@ class Driver(Generic[_Core]):
         self.pump()
 
     def _admit(self, link: _Link) -> bool:
-        """Tell the core, unless it does not want the transport any more."""
+        """Tell the core, unless it knows; whether it still wants the transport."""
         raise NotImplementedError
 
-    def lost(self, link: _Link, exc: Exception | None) -> None:
-        """A transport cannot be read any more."""
+    def lost(self, link: _Link, exc: BaseException | None) -> None:
+        """A transport cannot be read any more, or will never come up."""
         self.waiting.discard(link)
         if link.gone:
             return
@@ -277,7 +326,7 @@ class Driver(Generic[_Core]):
         del self._links[link.transport_id]
         cause = None if exc is None else failure_from(exc, while_open=True)
         self.last_failure = cause or self.last_failure
-        _log.info("transport %d ended: %s", link.transport_id, cause or "closed by the peer")
+        _log.log(self._end_level, "transport %d ended: %s", link.transport_id, cause or "closed by the peer")
         self.core.transport_lost(link.transport_id, cause, now=self.time())
         self.pump()
 
@@ -295,11 +344,11 @@ class Driver(Generic[_Core]):
 
     def _pause_reading(self, effect: PauseReading) -> None:
         if effect.transport_id in self._links:
-            self._links[effect.transport_id].transport.pause_reading()
+            self._links[effect.transport_id].pause(True)
 
     def _resume_reading(self, effect: ResumeReading) -> None:
         if effect.transport_id in self._links:
-            self._links[effect.transport_id].transport.resume_reading()
+            self._links[effect.transport_id].pause(False)
 
     # --- the end
 
@@ -333,7 +382,7 @@ class Driver(Generic[_Core]):
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        for link in list(self._alive):
+        for link in {*self._alive, *self._links.values()}:
             link.close("abort")
         self._links.clear()
 
@@ -402,13 +451,16 @@ class ConnectingDriver(Driver[ConnectingCore]):
 class AcceptingDriver(Driver[AcceptingCore]):
     """Drives a server's core: accepts, and flushes once in each pass of the loop in which that is wanted."""
 
+    # Strangers cause as many ends as they like: a log at its usual level must not grow with them.
+    _end_level = logging.DEBUG
+
     def __init__(
         self, core: AcceptingCore, *, loop: asyncio.AbstractEventLoop, on_output: Callable[[Any], None]
     ) -> None:
         super().__init__(core, loop=loop, on_output=on_output)
         self._flush_scheduled = False
         self._listening: list[asyncio.Task[None]] = []
-        self._unadopted: set[socket.socket] = set()
+        self._accept_faults = FailureNotes()
         core.set_wall_clock(time.time(), now=self.time())
 
     def listen(self, listeners: Sequence[socket.socket], *, tls: ssl.SSLContext | None) -> None:
@@ -429,38 +481,54 @@ class AcceptingDriver(Driver[AcceptingCore]):
     async def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         for count in itertools.count(1):
             try:
-                accepted, _ = await self.loop.sock_accept(listener)
+                accepted, address = await self.loop.sock_accept(listener)
             except ConnectionAbortedError:  # it was gone before we came to it
                 continue
             except OSError as error:
-                _log.warning("accepting nothing for %g s: %s", ACCEPT_PAUSE_SECONDS, error)
+                passed_over = self._accept_faults.take(error, self.time())
+                if passed_over is not None:
+                    before = f" (and {passed_over} times before)" if passed_over else ""
+                    _log.warning("! accepting pauses for %g s%s: %s", ACCEPT_PAUSE_SECONDS, before, error)
                 await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
                 continue
-            self._unadopted.add(accepted)
-            _ = self._start(self._adopt(accepted, tls))
+            try:
+                self._take_in(accepted, address, tls)
+            except Exception:  # it costs one connection, and not all that come later (F-82)
+                accepted.close()
+                _log.exception("internal error while %r was given a transport; please report it", self.core)
             if count % ACCEPTS_PER_PASS == 0:  # accepting does not wait while there is something to accept
                 await asyncio.sleep(0)
 
-    async def _adopt(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
-        self._unadopted.discard(accepted)
-        options: dict[str, Any] = {}
-        if tls is not None:
-            options = {
-                "ssl": tls,
-                "ssl_handshake_timeout": TLS_HANDSHAKE_SECONDS,
-                "ssl_shutdown_timeout": LINGER_SECONDS,
-            }
-        try:
-            await self.loop.connect_accepted_socket(partial(_Link, self, 0), accepted, **options)
-        except OSError as error:  # every error of TLS is one
-            _log.info("a connection was not accepted: %s", error)
+    def _take_in(self, accepted: socket.socket, address: Any, tls: ssl.SSLContext | None) -> None:
+        """The core is told before the TLS handshake: its bounds, of number and of time, are for strangers too."""
+        peer = f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address or "unix")
+        link = _Link(self, self.core.transport_accepted(peer=peer, now=self.time()))
+        self._links[link.transport_id] = link
+        self.pump()
+        if link.gone:  # one too many
             accepted.close()
+            return
+        link.adopting = self._start(self._adopt(link, accepted, tls))
+        # Not in the task itself: it may be cancelled before its first step.
+        link.adopting.add_done_callback(partial(self._adopted, link, accepted))
+
+    async def _adopt(self, link: _Link, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        _set_no_delay(accepted)
+        # The core bounds the time of the handshake; asyncio's own bound, 60 s, is for cores that do not.
+        options: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_shutdown_timeout": LINGER_SECONDS}
+        await self.loop.connect_accepted_socket(lambda: link, accepted, **options)
+
+    def _adopted(self, link: _Link, accepted: socket.socket, adopting: asyncio.Task[None]) -> None:
+        link.adopting = None
+        error = None if adopting.cancelled() else adopting.exception()
+        if not link.up:
+            accepted.close()
+            self.lost(link, error)
 
     def _admit(self, link: _Link) -> bool:
-        peer = link.transport.get_extra_info("peername")
-        text = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "unix")
-        link.transport_id = self.core.transport_accepted(peer=text, now=self.time())
-        self._links[link.transport_id] = link
+        if link.gone:
+            return False
+        link.write_held()
         return True
 
     def _settle(self) -> None:
@@ -474,12 +542,6 @@ class AcceptingDriver(Driver[AcceptingCore]):
         if not self._stopped:
             self.core.flush(now=self.time())
             self.pump()
-
-    def stop(self) -> None:
-        super().stop()
-        for accepted in self._unadopted:
-            accepted.close()
-        self._unadopted.clear()
 
     def _tick(self, now: float) -> None:
         self.core.set_wall_clock(time.time(), now=now)
@@ -531,11 +593,22 @@ async def _dial(loop: asyncio.AbstractEventLoop, address: _Address) -> socket.so
     dialled = socket.socket(address[0], socket.SOCK_STREAM)
     try:
         dialled.setblocking(False)
+        _set_no_delay(dialled)
         await loop.sock_connect(dialled, address[1])
     except BaseException:
         dialled.close()
         raise
     return dialled
+
+
+def _set_no_delay(sock: socket.socket) -> None:
+    """Small writes leave at once. asyncio sees to it by itself only for sockets that were made with a protocol number,
+    which those of ``socket.socket(family, type)`` have not."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # the connection is gone already; reading will tell
 
 
 def _discard(attempt: asyncio.Task[socket.socket]) -> None:

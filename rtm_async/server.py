@@ -252,9 +252,7 @@ class Server:
         if isinstance(output, LoginRequested):
             self._decide(output, self._accept_login, partial(self._refuse_login, output.transport_id))
         elif isinstance(output, RenewalRequested):
-            self._decide(
-                output, partial(self._accept_renewal, output.number), partial(self._refuse_renewal, output)
-            )
+            self._decide(output, partial(self._accept_renewal, output.number), partial(self._refuse_renewal, output))
 
     def _accept_login(self, transport_id: int, identity: Identity) -> None:
         loop, hub = self._inside()

@@ -37,6 +37,13 @@ _REPLACED = Refusal(Code.STALE_REQUEST, "the session went on on another transpor
 _ENDED = Refusal(Code.SESSION_ENDED, "the session has ended")
 
 
+class _AppendOutcome(msgspec.Struct, frozen=True, gc=False):
+    """The outcome of a message."""
+
+    offset: int
+    sent_at: int
+
+
 class _SessionPart:
     """What a channel knows of a session that is a member, or was one lately."""
 
@@ -47,8 +54,7 @@ class _SessionPart:
         self.ended = False
         self.lowest = 0  # numbers below are never carried out (S46)
         self.last_at = 0.0
-        # Outcomes: offset and sent_at of a message, ChannelJoined without its list, or ChannelLeft.
-        self.by_number: dict[int, Any] = {}
+        self.by_number: dict[int, _AppendOutcome | ChannelJoined | ChannelLeft] = {}  # a join without its list
 
     def forget(self, lowest: int, oldest: float) -> None:
         """Forget the outcomes below ``lowest``, and those made at ``oldest`` or before."""
@@ -62,7 +68,9 @@ class _SessionPart:
                     break
                 del self.by_number[first]
 
-    def keep(self, number: int, outcome: Any, now: float, max_outcomes: int) -> None:
+    def keep(
+        self, number: int, outcome: _AppendOutcome | ChannelJoined | ChannelLeft, now: float, max_outcomes: int
+    ) -> None:
         self.by_number[number] = outcome
         self.last_at = now
         if len(self.by_number) > max_outcomes:
@@ -316,16 +324,16 @@ class ChannelHomes:
                 continue
             part.forget(item.lowest_unanswered, oldest)
             known = part.by_number.get(number)
-            if type(known) is tuple:
+            if type(known) is _AppendOutcome:
                 repeated = repeated or {}
-                repeated[len(results)] = known[1]
-                results.append(known[0])
+                repeated[len(results)] = known.sent_at
+                results.append(known.offset)
             elif known is not None or number < part.lowest:
                 results.append(_STALE_REQUEST)
             elif home.members.get(item.uid) != item.session_id:
                 results.append(_NOT_A_MEMBER)
             else:
-                part.keep(number, (offset, item.sent_at), now, max_outcomes)
+                part.keep(number, _AppendOutcome(offset, item.sent_at), now, max_outcomes)
                 results.append(offset)
                 entries.append(item.entry)
                 offset += 1

@@ -66,8 +66,9 @@ def check_token(token: str) -> None:
 
 
 def check_timeout(timeout_seconds: object) -> None:
-    """Raise unless a call can wait so long; infinity is no duration, because every wait has a bound."""
-    if not _is_duration(timeout_seconds):
+    """Raise unless a call can wait so long, or as long as the config says (None). Infinity is no duration: every wait
+    has a bound."""
+    if timeout_seconds is not None and not _is_duration(timeout_seconds):
         raise InvalidArgument(
             f"a timeout must be a finite number of seconds above 0, not {_shown(timeout_seconds)}",
             code="invalid_timeout",

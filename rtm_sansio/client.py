@@ -284,8 +284,7 @@ class ClientCore:
 
     def _next_request(self, timeout_seconds: float | None, now: float) -> int:
         """The last checks of a request, and then its number."""
-        if timeout_seconds is not None:
-            check_timeout(timeout_seconds)
+        check_timeout(timeout_seconds)
         self._conversation.check_room()
         self._context.advance(now)
         return self._context.next_request_id()

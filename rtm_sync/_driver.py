@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
+from rtm_sansio.auth import FailureNotes
 from rtm_sansio.driving import AcceptingCore, ConnectingCore
 from rtm_sansio.effects import CloseTransport, Endpoint, OpenTransport, PauseReading, ResumeReading, Transmit
 from rtm_sansio.endpoints import failure_from
@@ -80,6 +81,7 @@ class Driver(IoThread):
         self._wall_clock = wall_clock
         self._sockets: Sockets
         self._listening = Listening(listeners, self._accept)
+        self._accept_faults = FailureNotes()
         self.last_failure: RtmError | None = None
         """Why the last transport could not be opened, or ended, if it was an error. The owner may clear it."""
         self._opening: dict[int, Connecting | None] = {}
@@ -283,7 +285,8 @@ class Driver(IoThread):
             tls = None if self._tls is None else TlsFilter(self._tls, server_side=True)
         except (OSError, ValueError) as fault:  # ssl.SSLError is an OSError
             sock.close()
-            log.error("! a connection cannot be accepted: the TLS context fails: %s", fault)  # noqa: TRY400
+            if self._accept_faults.take(fault, self._clock()) is not None:  # not one line for each stranger
+                log.error("! connections cannot be accepted: the TLS context fails: %s", fault)  # noqa: TRY400
             return
         # The core is told before the TLS handshake, so that its deadline for a login covers that as well.
         transport_id = self._accepting.transport_accepted(peer=peer, now=self._clock())
@@ -300,6 +303,7 @@ class Driver(IoThread):
     def failed(self, transport_id: int, error: Exception) -> None:
         """The transport could not be opened."""
         self.last_failure = cause = failure_from(error)
+        log.info("= transport %d could not be opened: %s", transport_id, cause)
         self._connecting.transport_failed(transport_id, cause, now=self._clock())
         self._drain()
 
@@ -312,6 +316,9 @@ class Driver(IoThread):
         """The transport ended."""
         cause = None if error is None else failure_from(error, while_open=True)
         self.last_failure = cause or self.last_failure
+        # Of a server, strangers cause as many ends as they like: a log at its usual level must not grow with them.
+        level = logging.INFO if self._accepting is None else logging.DEBUG
+        log.log(level, "= transport %d ended: %s", transport_id, cause or "closed by the peer")
         self._core.transport_lost(transport_id, cause, now=self._clock())
         self._drain()
 

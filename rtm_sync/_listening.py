@@ -8,6 +8,8 @@ import selectors
 import socket
 from collections.abc import Callable, Sequence
 
+from rtm_sansio.auth import FailureNotes
+
 PAUSE_SECONDS = 1.0
 """How long accepting rests then (F-66)."""
 BATCH = 64
@@ -26,6 +28,7 @@ class Listening:
         self._listeners = list(listeners)
         self._accepted = accepted
         self._selector: selectors.BaseSelector | None = None
+        self._faults = FailureNotes()
         self.again_at: float | None = None
         """When a pause ends."""
 
@@ -65,7 +68,10 @@ class Listening:
         self._listeners.clear()
 
     def _pause(self, fault: OSError, now: float) -> None:
-        log.error("! accepting pauses for %g s: %s", PAUSE_SECONDS, fault)
+        passed_over = self._faults.take(fault, now)
+        if passed_over is not None:
+            before = f" (and {passed_over} times before)" if passed_over else ""
+            log.warning("! accepting pauses for %g s%s: %s", PAUSE_SECONDS, before, fault)
         self._forget()
         self.again_at = now + PAUSE_SECONDS
 

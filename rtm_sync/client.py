@@ -43,11 +43,6 @@ CLOSE_SECONDS = 2.0
 """What ``close`` may take for the logout and for the last bytes together."""
 
 
-def _check_timeout(timeout: float | None) -> None:
-    if timeout is not None:
-        check_timeout(timeout)
-
-
 class Client:
     """One instance of a user: it logs in, stays logged in through interruptions, and carries channels.
 
@@ -123,7 +118,7 @@ class Client:
         Raises LoginFailed (LoginTimeout if the time was over) with the stable ``code`` of the cause,
         InvalidState unless DISCONNECTED (S4), InvalidArgument for an impossible uid or token, ClientClosed.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         check_token_source(token)
         self._runtime.request(
             lambda now: self._runtime.login(uid, token, now),
@@ -139,7 +134,7 @@ class Client:
         Ends all iterators and all calls that wait. Never fails because the network is down; ``timeout``
         (seconds) only shortens the wait. Raises NotLoggedIn in DISCONNECTED, ClientClosed.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         begun = False
 
         def begin(now: float) -> int:
@@ -185,7 +180,7 @@ class Client:
         ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the config). Raises NotConnected
         unless CONNECTED or RECONNECTING, InvalidArgument, a RequestFailed, ClientClosed.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         too_late = None if timeout is None else self._renewal_too_late
         result = self._runtime.request(
             lambda now: self._runtime.core.renew_token(token, now=now), timeout=timeout, too_late=too_late
@@ -213,7 +208,7 @@ class Client:
         it is joined already, InvalidArgument, NotConnected in DISCONNECTED, CONNECTING and ABORTED (S35), a
         RequestFailed that says whether the server may have carried it out (S9), ClientClosed.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
         deadline = time.monotonic() + seconds
         receipt, home = self._runtime.request(
@@ -295,7 +290,7 @@ class Channel:
         for all of it (default: ``request_timeout_seconds`` of the config). Raises InvalidArgument, NotJoined,
         NotConnected, a RequestFailed that says whether the server may have carried it out (S9), ClientClosed.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         runtime, home = self._runtime, self._home
         seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
         deadline = time.monotonic() + seconds
@@ -312,7 +307,7 @@ class Channel:
 
         ``timeout`` is in seconds. Raises NotJoined, NotConnected, a RequestFailed, ClientClosed.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
         deadline = time.monotonic() + seconds
         self._runtime.request(

@@ -82,7 +82,8 @@ def test_commands_exist(line: str) -> None:
     """Every ``rtm ...`` in the README is a command with these options."""
     name, *arguments = shlex.split(line)
     command = app.commands.commands[name]
-    with click.Context(command) as context:
+    # With the group's settings: click keeps a command's help option as it made it first.
+    with click.Context(command, **app.commands.context_settings) as context:
         command.parse_args(context, [argument for argument in arguments if argument != "&"])
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import rtm_async._handlers
 import rtm_async.client
 from rtm_async import Channel, Client, Server, allow_any_uid
 from rtm_sansio.config import ClientConfig
@@ -310,7 +311,7 @@ def test_join_send_and_leave_are_cancelled_at_each_step(run: Any) -> None:
                 leave.cancel()
                 await asyncio.wait([leave])
                 assert not lobby.joined
-                assert alice._calls == {}
+                assert alice._calls._open == {}
 
     run(scenario())
 
@@ -321,14 +322,14 @@ def test_a_cancelled_join_that_had_succeeded_is_taken_back(run: Any) -> None:
             hall = await alice.join("hall")
             events = aiter(hall.events())
             join = asyncio.ensure_future(bob.join("hall"))
-            while "hall" not in bob._homes:
+            while "hall" not in bob._homes.by_name:
                 await asyncio.sleep(0)
             join.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await join
             if join.cancelled():  # it may have been just in time
                 assert [type(await anext(events)), type(await anext(events))] == [MemberJoined, MemberLeft]
-                assert "hall" not in bob._homes
+                assert "hall" not in bob._homes.by_name
 
     run(scenario())
 
@@ -574,7 +575,7 @@ def test_send_waits_while_too_many_requests_are_unanswered(run: Any) -> None:
             offsets = [end.offset for end in ends if isinstance(end, SendReceipt)]
             assert offsets == sorted(offsets), "in the order of the calls"
             assert len(offsets) == 97
-            assert not alice._room
+            assert not alice._calls._room
             sent = [str(number) for number in range(100) if number not in (10, 50, 99)]
             assert [message.message for message in await collect(at_bob, 97)] == sent
 
@@ -914,7 +915,7 @@ def test_a_handler_that_hangs_does_not_hold_up_close(run: Any, monkeypatch: pyte
 def test_too_many_events_for_a_handler(
     run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(rtm_async.client, "MAX_HANDLER_BACKLOG", 5)
+    monkeypatch.setattr(rtm_async._handlers, "MAX_HANDLER_BACKLOG", 5)
 
     async def scenario() -> None:
         async with talking() as (_, _, bob, at_alice, _):

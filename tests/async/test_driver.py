@@ -544,8 +544,10 @@ def test_after_stop_nothing_is_told_or_done(run: Any) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[NotingCore, AcceptingDriver, Any]]:
-    core = NotingCore()
+async def serving(
+    tls: ssl.SSLContext | None = None, core: NotingCore | None = None
+) -> AsyncIterator[tuple[NotingCore, AcceptingDriver, Any]]:
+    core = core or NotingCore()
     driver = AcceptingDriver(core, loop=asyncio.get_running_loop(), on_output=lambda output: None)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
@@ -636,6 +638,104 @@ def test_without_descriptors_accepting_pauses_and_says_so_once(
     assert "Too many open files" in warnings[0].getMessage()
 
 
+def test_a_process_that_is_really_out_of_descriptors(
+    run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F-66: one line of our own for all the pauses, and none of the event loop's."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        refused = 0
+        enough = asyncio.Event()
+        real_sleep = asyncio.sleep
+
+        async def sleep(seconds: float) -> None:
+            nonlocal refused
+            if seconds == _driver.ACCEPT_PAUSE_SECONDS:
+                refused += 1
+                if refused == 3:
+                    enough.set()
+            await real_sleep(seconds)
+
+        async with serving() as (core, _, address):
+            with socket.socket() as peer:
+                peer.setblocking(False)
+                with monkeypatch.context() as patch:
+                    patch.setattr(asyncio, "sleep", sleep)
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (peer.fileno(), hard))
+                    try:
+                        await loop.sock_connect(peer, address)
+                        await enough.wait()
+                    finally:
+                        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+                assert core.of("accepted") == []
+                await core.until_noted("accepted")
+
+    monkeypatch.setattr(_driver, "ACCEPT_PAUSE_SECONDS", 0.01)
+    run(scenario())
+    assert len([record for record in caplog.records if "accepting pauses" in record.getMessage()]) == 1
+    assert not [record for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.WARNING]
+
+
+def test_a_transport_that_the_core_does_not_want_is_closed(run: Any) -> None:
+    """S51: one too many."""
+
+    class FullCore(NotingCore):
+        def transport_accepted(self, *, peer: str, now: float) -> int:
+            transport_id = super().transport_accepted(peer=peer, now=now)
+            self.outputs.append(CloseTransport(transport_id=transport_id, how="abort"))
+            return transport_id
+
+    async def scenario() -> None:
+        async with serving(core=FullCore()) as (core, driver, address):
+            with socket.create_connection(address) as peer:
+                peer.setblocking(False)
+                assert await read_to_end(peer) == b""
+            assert len(core.of("accepted")) == 1
+            assert core.of("lost") == []
+            assert not driver._links
+
+    run(scenario())
+
+
+def test_a_fault_while_accepting_is_logged_and_others_are_accepted(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """F-82"""
+
+    async def scenario() -> None:
+        async with serving() as (core, driver, address):
+
+            def fail_once(note: tuple[Any, ...]) -> None:
+                if note[0] == "accepted":
+                    core.on_note = lambda note: None
+                    raise ZeroDivisionError
+
+            core.on_note = fail_once
+            with socket.create_connection(address) as first, socket.create_connection(address):
+                first.setblocking(False)
+                assert await read_to_end(first) == b""
+                await core.until_noted("accepted", 2)
+            assert len(driver._links) <= 1
+
+    run(scenario())
+    assert [record.levelname for record in caplog.records if "internal error" in record.message] == ["ERROR"]
+
+
+def test_ends_of_accepted_transports_fill_no_log(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Strangers can cause any number of them."""
+    caplog.set_level(logging.DEBUG, "rtm")
+
+    async def scenario() -> None:
+        async with serving() as (core, _, address):
+            for count in range(1, 4):
+                socket.create_connection(address).close()
+                await core.until_noted("lost", count)
+
+    run(scenario())
+    assert {record.levelno for record in caplog.records if record.name == "rtm"} == {logging.DEBUG}
+
+
 # --- TLS
 
 
@@ -698,6 +798,91 @@ def test_tls_reports_what_is_unsent(run: Any, authority: trustme.CA) -> None:
             core.outputs.append(ResumeReading(transport_id=1))
             driver.pump()
             await rig.core.until(lambda: rig.core.of("unsent")[-1][2] == 0)
+
+    run(scenario())
+
+
+def test_a_transport_is_known_before_its_tls_handshake(run: Any, authority: trustme.CA) -> None:
+    """S51: the bounds of the core are for those who never finish it, too; what is sent meanwhile waits."""
+
+    async def scenario() -> None:
+        async with serving(server_context(authority.issue_cert("localhost"))) as (core, driver, address):
+            with socket.create_connection(address) as peer:
+                peer.setblocking(False)
+                await core.until_noted("accepted")
+                core.outputs += [
+                    PauseReading(transport_id=1),
+                    Transmit(transport_id=1, data=b"held "),
+                    ResumeReading(transport_id=1),
+                    Transmit(transport_id=1, data=b"back"),
+                    PauseReading(transport_id=1),
+                ]
+                driver.pump()
+                reader, writer = await asyncio.open_connection(
+                    sock=peer, ssl=client_context(authority), server_hostname="localhost"
+                )
+                assert await reader.readexactly(9) == b"held back"
+                writer.write(b"waits")
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                assert core.received == b""
+                core.outputs.append(ResumeReading(transport_id=1))
+                driver.pump()
+                await core.until(lambda: core.received == b"waits")
+                assert len(core.of("accepted")) == 1
+                writer.close()
+                await core.until_noted("lost")
+                await writer.wait_closed()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("how", ["flush", "abort"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_close_ends_a_tls_handshake(run: Any, authority: trustme.CA, how: Any, begun: bool) -> None:
+    """S51, F-65."""
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with serving(server_context(authority.issue_cert("localhost"))) as (core, driver, address):
+            with socket.create_connection(address) as peer:
+                peer.setblocking(False)
+                await core.until_noted("accepted")
+                if begun:
+                    await loop.sock_sendall(peer, b"\x16\x03\x01\x02\x00\x01")
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+                core.outputs += [
+                    Transmit(transport_id=1, data=b"nobody gets this"),
+                    CloseTransport(transport_id=1, how=how),
+                ]
+                driver.pump()
+                with contextlib.suppress(ConnectionResetError):
+                    assert await read_to_end(peer) == b""
+            await driver.stop_listening()
+            await driver.finish(1)
+            assert driver.idle
+            assert core.of("lost") == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(b"GET / HTTP/1.1\r\n\r\n", "tls_failed"), (b"", "connection_lost"), (b"\x16\x03\x01", "connection_lost")],
+    ids=["no TLS", "nothing", "a beginning"],
+)
+def test_a_tls_handshake_that_fails_is_a_loss(run: Any, authority: trustme.CA, words: bytes, code: str) -> None:
+    async def scenario() -> None:
+        async with serving(server_context(authority.issue_cert("localhost"))) as (core, driver, address):
+            with socket.create_connection(address) as peer:
+                peer.sendall(words)
+                peer.shutdown(socket.SHUT_WR)
+                _, transport_id, cause = await core.until_noted("lost")
+                assert (transport_id, cause.code) == (1, code)
+                core.outputs.append(Transmit(transport_id=1, data=b"too late"))
+                driver.pump()
+            assert core.of("data") == []
 
     run(scenario())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
@@ -106,6 +107,21 @@ def test_what_can_never_work() -> None:
         Server(authenticate=allow_any_uid, sock=datagrams)
 
 
+def test_no_delay_is_set(run: Any) -> None:
+    """At both ends: a small write must not wait for an answer to the one before it."""
+
+    async def scenario() -> None:
+        async with Server(authenticate=allow_any_uid) as server, Client(server.url) as client:
+            await client.login("alice")
+            for driver in (server._driver, client._driver):
+                assert driver is not None
+                (link,) = driver._alive
+                sock = link.transport.get_extra_info("socket")
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    run(scenario())
+
+
 def test_tls(run: Any) -> None:
     """F-17"""
     authority = trustme.CA()
@@ -129,6 +145,56 @@ def test_tls(run: Any) -> None:
                 await log_in(server)
             assert caught.value.code == "certificate_not_trusted"
             assert isinstance(caught.value.__cause__.__cause__, ssl.SSLError)  # type: ignore[union-attr]
+
+    run(scenario())
+
+
+def test_those_who_never_finish_the_tls_handshake_are_bounded(run: Any) -> None:
+    """S51, F-65: in number and in time, and then others get in."""
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    config = ServerConfig(login_deadline_seconds=1.0, close_linger_seconds=0.1, max_transports=3)
+
+    async def read_to_end(peer: socket.socket) -> float:
+        with contextlib.suppress(ConnectionResetError):
+            while await asyncio.get_running_loop().sock_recv(peer, 65536):
+                pass
+        return asyncio.get_running_loop().time()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        async with Server("127.0.0.1", authenticate=allow_any_uid, config=config, ssl=context) as server:
+            with contextlib.ExitStack() as stack:
+                began = loop.time()
+                peers: list[socket.socket] = []
+                for words in (b"", b"\x16\x03\x01\x02\x00\x01", b""):
+                    peer = stack.enter_context(socket.socket())
+                    peer.setblocking(False)
+                    await loop.sock_connect(peer, ("127.0.0.1", server.port))
+                    await loop.sock_sendall(peer, words)
+                    peers.append(peer)
+                # One has shaken hands, and says nothing more.
+                reader, writer = await asyncio.open_connection(
+                    sock=peers.pop(), ssl=trusting, server_hostname="localhost"
+                )
+                one_too_many = stack.enter_context(socket.socket())
+                one_too_many.setblocking(False)
+                await loop.sock_connect(one_too_many, ("127.0.0.1", server.port))
+                refused_at = await read_to_end(one_too_many)
+                backoff = ClientConfig(backoff_base_seconds=0.05, backoff_cap_seconds=1.0)
+                url = f"wss://localhost:{server.port}"
+                async with Client(url, ssl=trusting, config=backoff) as client:
+                    await client.login("alice")
+                    ends = await asyncio.gather(*map(read_to_end, peers))
+                    assert refused_at < began + 1.0 <= min(ends)
+                    await (await client.join("lobby")).send("hello")
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+                assert reader.at_eof()
 
     run(scenario())
 
@@ -231,6 +297,19 @@ def test_an_authenticator_that_fails_again_and_again_is_logged_once(run: Any, ca
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "KeyError" in record.getMessage()
     assert TOKEN not in caplog.text
+
+
+def test_refused_logins_do_not_fill_the_log(run: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "rtm")
+
+    async def scenario() -> None:
+        async with Server(authenticate=lambda login: login.uid == "nobody") as server:
+            for _ in range(3):
+                with pytest.raises(LoginFailed):
+                    await log_in(server)
+
+    run(scenario())
+    assert caplog.text.count("the login of 'alice' is refused") == 1
 
 
 def test_too_many_logins_for_a_slow_authenticator(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

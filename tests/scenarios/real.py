@@ -99,8 +99,8 @@ class RealWorld(World):
     def __init__(self, *, server: dict[str, Any], scale: float) -> None:
         super().__init__()
         self.scale = scale
-        # A second of real time: a process may get no turn for a while.
-        self.tolerance = 1.0 / scale
+        # A quarter of a second of real time: a process may get no turn for a while.
+        self.tolerance = 0.25 / scale
         self.server_config = ServerConfig(**server).scaled(scale)
         self._proxies = ProxyThread()
         self._strangers = concurrent.futures.ThreadPoolExecutor(4, thread_name_prefix="strangers")

@@ -504,6 +504,48 @@ def s34_session_lost(world: World) -> None:
     alice.wait("lobby", "lost", None)
 
 
+@scenario(requests_per_second=100_000, request_burst=100_000)
+def s33_ten_cuts(world: World) -> None:
+    """S33: two users talk through ten cuts, seen and unseen, until one is replaced and the other logs out: all that
+    each of them sent arrives once and in order."""
+    # Alice's interruptions stay within her patience, Bob's do not; the sends of both wait for as long as it takes.
+    alice = world.actor("alice", interruption_grace_seconds=20.0, request_timeout_seconds=60.0)
+    bob = world.actor("bob", request_timeout_seconds=60.0)
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("from alice")
+        actor.join("from bob")
+    alice.wait("from bob", "joined", "bob")
+    for number in range(1000):
+        # One is under way from each side when the link is cut, somewhere: nobody knows how far it came.
+        pending = [alice.begin_send("from alice", f"a {number}"), bob.begin_send("from bob", f"b {number}")]
+        if number % 200 == 50:
+            alice.link.cut(1.0)
+        elif number % 200 == 150:
+            bob.link.cut()
+            bob.wait_state("RECONNECTING", count=number // 200 + 1)
+            bob.link.restore()
+        for send in pending:
+            send.result()
+    bob.wait("from alice", "message", "alice", "a 999")
+    alice.wait("from bob", "message", "bob", "b 999")
+    assert bob.messages("from alice") == [f"a {number}" for number in range(1000)]
+    assert alice.messages("from bob") == [f"b {number}" for number in range(1000)]
+    assert alice.link.connections >= 6
+    second = world.actor("second", uid="alice")
+    second.login()
+    alice.wait_state("ABORTED")
+    for channel in ("from alice", "from bob"):
+        alice.wait(channel, "end", "remote_login")
+        bob.wait(channel, "left", "alice", "REPLACED")
+    bob.logout()
+    for channel in ("from alice", "from bob"):
+        bob.wait(channel, "end", None)
+    alice.check_changes(*LOGGED_IN, ("ABORTED", "REMOTE_LOGIN"))
+    bob.check_changes(*LOGGED_IN, *[INTERRUPTED, CONNECTED] * 5, ("DISCONNECTED", "LOGOUT"))
+    second.check_changes(*LOGGED_IN)
+
+
 def _masked(first_byte: int, payload: bytes) -> bytes:
     """A client's frame with a mask of zeros."""
     size = len(payload)

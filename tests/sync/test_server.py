@@ -170,12 +170,37 @@ def test_slow_authenticators_do_not_hold_up_others(monkeypatch: pytest.MonkeyPat
         waiting()
 
 
-def test_too_many_logins_are_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_logins_are_put_off(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(server_module, "BUSY_RETRY_SECONDS", 0.02)
     monkeypatch.setattr(server_module, "MAX_WAITING_LOGINS", 0)
     with Server(authenticate=lambda login: True) as server:
-        with Client(server.url, config=ClientConfig().scaled(0.05)) as client, pytest.raises(LoginTimeout) as caught:
-            client.login("alice")
+        config = ClientConfig(login_timeout_seconds=1.0, backoff_base_seconds=0.01, backoff_cap_seconds=1.0)
+        with Client(server.url, config=config) as client:
+            with pytest.raises(LoginTimeout) as caught:
+                client.login("alice")
+            assert client._runtime.core.attempts > 1
         assert caught.value.last_cause == "unavailable"
+    assert caplog.text.count("is put off") == 1, "not once for each"
+
+
+def test_refused_logins_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "rtm")
+    with Server(authenticate=lambda login: False) as server, Client(server.url) as client:
+        for _ in range(3):
+            with pytest.raises(LoginFailed):
+                client.login("alice")
+    assert caplog.text.count("the login of 'alice' is refused") == 1
+
+
+def test_ends_of_transports_fill_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Strangers can cause any number of them."""
+    caplog.set_level(logging.DEBUG, "rtm")
+    with Server(authenticate=allow_any_uid) as server:
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS) as peer:
+                peer.sendall(b"nonsense\r\n\r\n")
+                receive_all(peer)
+    assert {record.levelno for record in caplog.records if record.name == "rtm"} <= {logging.DEBUG}
 
 
 def test_a_ban_keeps_out_for_a_time(server: Server) -> None:
@@ -196,7 +221,24 @@ def test_a_ban_keeps_out_for_a_time(server: Server) -> None:
 
 
 def test_a_kick_of_nobody_is_nothing(server: Server) -> None:
-    server.kick("nobody")
+    """Neither for those who are there, nor for one who logs in afterwards (S31)."""
+    with Client(server.url) as alice, Client(server.url) as late:
+        alice.login("alice")
+        lobby = alice.join("lobby")
+        for nobody in ("nobody", "late"):
+            server.kick(nobody)
+        assert lobby.send("still here").offset
+        late.login("late")
+        assert late.join("lobby").receipt.member_count == 2
+        assert (alice.state, late.state) == (ConnectionState.CONNECTED, ConnectionState.CONNECTED)
+        late.logout()
+        server.kick("late")  # who has been here
+        assert [member.uid for member in (next(iter(lobby.events())),)] == ["late"]
+        late.login("late")
+        assert late.state is ConnectionState.CONNECTED
+        server.kick("alice")  # and it does work
+        with pytest.raises(SessionEnded):
+            list(alice.events())
 
 
 def test_a_close_says_goodbye() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import re
 import socket
 import ssl
+import time
 from typing import Any
 
 import pytest
 import trustme
 
+from rtm_sansio.config import ClientConfig, ServerConfig
+from rtm_sync import Client, Server, allow_any_uid
 from rtm_sync._tls import TlsFilter
 from sync.fakes import (
     PATIENCE_SECONDS,
@@ -216,6 +220,42 @@ def test_a_server_with_tls(trusting: ssl.SSLContext, good: ssl.SSLContext) -> No
                 run.transmit(blob)
                 assert core.expect("unsent")[2] <= len(blob)
                 assert receive_exactly(peer, len(blob)) == blob
+
+
+def test_those_who_never_finish_the_handshake_are_bounded(trusting: ssl.SSLContext, good: ssl.SSLContext) -> None:
+    """S51, F-65: in number and in time, and then others get in."""
+    config = ServerConfig(login_deadline_seconds=1.0, close_linger_seconds=0.1, max_transports=3)
+
+    def read_to_end(peer: socket.socket) -> float:
+        try:
+            receive_all(peer)
+        except ConnectionResetError:
+            pass
+        return time.monotonic()
+
+    with Server("127.0.0.1", authenticate=allow_any_uid, config=config, ssl=good) as server:
+        address = ("127.0.0.1", server.port)
+        with contextlib.ExitStack() as stack:
+            began = time.monotonic()
+            peers: list[socket.socket] = []
+            for words in (b"", b"\x16\x03\x01\x02\x00\x01", b""):
+                peers.append(stack.enter_context(socket.create_connection(address, timeout=PATIENCE_SECONDS)))
+                peers[-1].sendall(words)
+            # One has shaken hands, and says nothing more.
+            secured = stack.enter_context(trusting.wrap_socket(peers.pop(), server_hostname="localhost"))
+            one_too_many = stack.enter_context(socket.create_connection(address, timeout=PATIENCE_SECONDS))
+            read_to_end(one_too_many)
+            for peer in peers:  # at once, and not after the deadline
+                peer.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    peer.recv(1)
+                peer.settimeout(PATIENCE_SECONDS)
+            backoff = ClientConfig(backoff_base_seconds=0.05, backoff_cap_seconds=1.0)
+            with Client(f"wss://localhost:{server.port}", ssl=trusting, config=backoff) as client:
+                client.login("alice")
+                assert min(map(read_to_end, peers)) - began >= 1.0
+                assert client.join("lobby").send("hello").offset
+                receive_all(secured)
 
 
 def test_a_client_that_does_not_speak_tls_is_lost(good: ssl.SSLContext) -> None:
