@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
-from rtm_sansio.errors import ClientClosed, Outcome, RequestsFull, RequestTimeout, RtmError
+from rtm_sansio.errors import ClientClosed, Outcome, RequestsFull, RequestTimeout, RtmError, never_begun
 
 from ._driver import ConnectingDriver
 
@@ -191,7 +191,7 @@ class Calls:
     def end_room_waiters(self) -> None:
         """The client is being closed: nobody gets room any more."""
         while self._room:
-            self._room.popleft().call.fail(closed_error())
+            self._room.popleft().call.fail(never_begun())
 
     def end_all(self) -> None:
         """The client is closed."""

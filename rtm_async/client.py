@@ -290,10 +290,11 @@ class Client:
                 timer.cancel()
 
     async def close(self) -> None:
-        """Log out, and end every call (with ClientClosed) and every iterator, in at most about 2 s.
+        """Log out, and end every call and every iterator, in at most about 2 s: calls end as they do at a logout,
+        with what may have become of them (S9).
 
         It is safe to repeat, and may be called from any task and from a handler. The client cannot be used
-        again.
+        again: later calls get ClientClosed.
         """
         self._check_process()
         if self._loop is None:  # never used

@@ -15,7 +15,7 @@ from ._liveness import LinkHealth, Liveness
 from ._outage import Outage
 from ._session import Session, fits
 from ._token_part import TokenPart
-from ._verdicts import TOKEN_CODES, is_verdict, trigger_of
+from ._verdicts import PROVIDER_FAILED, TOKEN_CODES, advice, is_verdict, trigger_of
 from .codes import Code, CodeKind, code_kind, code_name
 from .effects import Endpoint, OpenTransport
 from .errors import ConfigError, LoginFailed, LoginTimeout, RtmError, TransportFailure
@@ -35,7 +35,6 @@ from .messages import (
 from .states import ConnectionMachine, ConnectionState, Trigger
 
 _ID_BYTES = 16
-_PROVIDER_FAILED = "token_provider_failed"
 
 
 class _LoginCall:
@@ -136,8 +135,8 @@ class Connection:
         self._switch(Trigger.LOGOUT_CALLED)
         call = self._login_call
         if call.pending:
-            self._fail_login(LoginFailed("logout() ended the login", code="logged_out", attempts=call.attempts))
-        self._conversation.finish("logged_out", "logout() was called")
+            self._fail_login(LoginFailed("a logout ended the login", code="logged_out", attempts=call.attempts))
+        self._conversation.finish("logged_out", "the client has logged out")
         if link is None:
             return False
         if link.phase is LinkPhase.OPENING or link.phase is LinkPhase.HANDSHAKE:
@@ -181,7 +180,7 @@ class Connection:
         error = LoginTimeout(
             f"no login of {self.uid!r} within {self._context.config.login_timeout_seconds:g} s "
             f"({call.attempts} attempts; {'the server did not answer' if cause is None else f'last: {cause}'}); "
-            f"{_advice(cause)}",
+            f"{advice(cause, secure=all(endpoint.secure for endpoint in self._endpoints))}",
             attempts=call.attempts,
             last_cause=None if cause is None else cause.code,
         )
@@ -472,7 +471,7 @@ class Connection:
 
     def token_failed(self, why: str, cause: BaseException | None) -> None:
         """The provider raised, was too slow or gave nothing (S27, F-54)."""
-        error = RtmError(why, code=_PROVIDER_FAILED)
+        error = RtmError(why, code=PROVIDER_FAILED)
         error.__cause__ = cause
         if not self._token.stop_asking():
             # Asked before the old one's end: that one still serves.
@@ -483,10 +482,3 @@ class Connection:
         if self.state is ConnectionState.CONNECTING:
             self._login_call.last_cause = error
         self._outage.attempt_failed(error, self.state, verdict=False, report=True)
-
-
-def _advice(cause: RtmError | None) -> str:
-    """What to look at when a login came to nothing."""
-    if cause is not None and cause.code == _PROVIDER_FAILED:
-        return "check the token provider"
-    return "check the URL and that the server runs"

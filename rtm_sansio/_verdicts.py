@@ -6,8 +6,8 @@ import math
 
 from ._handshake import HandshakeFailed, Rejected
 from ._wire import Closed
-from .codes import Code
-from .errors import TransportFailure
+from .codes import Code, code_name
+from .errors import RtmError, TransportFailure
 from .states import Trigger
 
 _SHOWN_BODY = 200
@@ -18,6 +18,9 @@ _VERDICTS = frozenset({"certificate_not_trusted", "not_a_websocket", "no_common_
 _PASSING_HTTP = frozenset({408, 425, 429})
 _HANDSHAKE_CODES = {"bad_subprotocol": "no_common_protocol", "connection_lost": "connection_lost"}
 
+_SERVER_CODES = frozenset(map(code_name, Code))
+PROVIDER_FAILED = "token_provider_failed"
+"""The code of a token provider that raised, was too slow or gave nothing (F-54)."""
 TOKEN_CODES = frozenset({Code.BAD_TOKEN, Code.TOKEN_EXPIRED, Code.TOKEN_EXPIRY_ENFORCED})
 """Refusals that are about the token that was quoted, and about nothing else."""
 
@@ -39,6 +42,20 @@ def is_verdict(code: str) -> bool:
     if status != code and status.isascii() and status.isdigit():
         return int(status) < 500 and int(status) not in _PASSING_HTTP
     return code in _VERDICTS
+
+
+def advice(cause: RtmError | None, *, secure: bool) -> str:
+    """What to look at when a ``login`` came to nothing within its time; ``secure`` says that its URLs are wss://."""
+    code = None if cause is None else cause.code
+    if code == PROVIDER_FAILED:
+        return "check the token provider"
+    if code in _SERVER_CODES:
+        return "the server runs, and said so itself: try again later, or look into its log"
+    if code == "tls_failed":
+        return "check that the server speaks TLS there: if it does not, its URL begins with ws://"
+    if code == "connection_lost" and not secure:
+        return "check the URL (it begins with wss:// if the server speaks TLS) and that the server runs"
+    return "check the URL and that the server runs"
 
 
 def rejection(rejected: Rejected) -> TransportFailure:

@@ -70,7 +70,7 @@ def check_timeout(timeout_seconds: object) -> None:
     has a bound."""
     if timeout_seconds is not None and not _is_duration(timeout_seconds):
         raise InvalidArgument(
-            f"a timeout must be a finite number of seconds above 0, not {_shown(timeout_seconds)}",
+            f"a timeout must be a number of seconds above 0 and up to 2**53, not {_shown(timeout_seconds)}",
             code="invalid_timeout",
         )
 
@@ -79,7 +79,7 @@ def check_ban(seconds: object) -> None:
     """Raise unless a uid can be banned for so long."""
     if not _is_duration(seconds):
         raise InvalidArgument(
-            f"a ban takes a finite number of seconds above 0, not {_shown(seconds)}", code="invalid_ban"
+            f"a ban takes a number of seconds above 0 and up to 2**53, not {_shown(seconds)}", code="invalid_ban"
         )
 
 
@@ -91,4 +91,6 @@ def _shown(value: object) -> str:
     """An argument as an error shows it: one of the wrong type may be anything, so its type alone."""
     if not isinstance(value, (int, float)):
         return type(value).__name__
-    return repr(value) if abs(value) <= _LONGEST_SECONDS else "one above 2**53"
+    if isinstance(value, int) and abs(value) > _LONGEST_SECONDS:
+        return "an int beyond it"  # it may have more digits than anybody reads
+    return repr(value)

@@ -125,6 +125,13 @@ class RequestAbandoned(RequestFailed, ConnectionError):
     default_code = "session_lost"
 
 
+def never_begun() -> RequestAbandoned:
+    """What a frontend's call ends with that waited for its turn when the client was closed."""
+    return RequestAbandoned(
+        "the client was closed before this was begun; it was not sent", code="logged_out", outcome=Outcome.NOT_SENT
+    )
+
+
 class SessionEnded(RtmError, ConnectionError):
     """Raised by iterators when the state is ABORTED; ``code`` is the server's."""
 

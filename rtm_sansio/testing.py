@@ -23,7 +23,7 @@ from .config import ClientConfig, ServerConfig
 from .effects import AskToken, CloseTransport, OpenTransport, PauseReading, ResumeReading, Transmit
 from .endpoints import parse_endpoint
 from .engine import MemoryEngine
-from .errors import RtmError, TransportFailure
+from .errors import InvalidArgument, RtmError, TransportFailure
 from .events import (
     ChannelMessageReceived,
     ConnectionStateChanged,
@@ -84,7 +84,12 @@ class VirtualTransport:
 
 
 class VirtualNetwork:
-    """The path between one client and the servers, and what can go wrong with it."""
+    """The path between one client and the servers, and what can go wrong with it.
+
+    A direction is "up" (to the server) or "down". Besides the methods there are attributes to be set at any time:
+    ``latency_seconds``, ``jitter_seconds``, ``max_chunk_bytes``, ``socket_buffer_bytes``, ``refusing``, ``hanging``,
+    ``failure``. Durations are virtual seconds; a negative one raises InvalidArgument.
+    """
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -106,6 +111,7 @@ class VirtualNetwork:
 
     def cut(self, seconds: float | None = None) -> None:
         """Reset all connections now and refuse new ones, for ``seconds`` or until ``restore`` (loud)."""
+        _check_seconds(seconds)
         self.refusing = True
         self.reset()
         self._restore_after(seconds)
@@ -120,12 +126,16 @@ class VirtualNetwork:
 
         New connections hang as well. What was under way is delivered after ``restore``, as TCP would.
         """
+        _check_seconds(seconds)
+        for direction in directions:
+            _check_direction(direction)
         self.stalled |= set(directions) or {"up", "down"}
         self.hanging = self.stalled == {"up", "down"}
         self._restore_after(seconds)
 
     def hold(self, direction: Direction) -> None:
         """Keep back what goes in one direction until ``release``; new connections work."""
+        _check_direction(direction)
         self.stalled.add(direction)
 
     def release(self) -> None:
@@ -135,6 +145,7 @@ class VirtualNetwork:
     def reset_after(self, byte_count: int, direction: Direction) -> None:
         """Reset the connection on which ``byte_count`` more bytes have gone in this direction, in the middle of
         whatever they are."""
+        _check_direction(direction)
         self._reset_after[direction] = byte_count
 
     def restore(self) -> None:
@@ -168,7 +179,12 @@ class VirtualNetwork:
 
 
 class VirtualClient:
-    """A real ``ClientCore`` in a world, with calls that let virtual time pass until they are answered."""
+    """A real ``ClientCore`` in a world, with calls that let virtual time pass until they are answered.
+
+    ``network`` is its path to the servers, ``core`` the core itself. ``events`` holds all that came out of it but the
+    ends of requests, ``timeline`` the same with the virtual time of each, ``ends`` the end of each request by its id,
+    ``attempts`` when a transport was asked for, ``asked`` the ids of its ``AskToken``.
+    """
 
     def __init__(self, world: World, config: ClientConfig, *, nodes: list[int]) -> None:
         self._world = world
@@ -217,11 +233,14 @@ class VirtualClient:
         return receipt
 
     def post(self, channel: str, message: str | bytes, **options: Any) -> int:
-        """Send a message without waiting; returns the request id (see ``ends``)."""
+        """Send a message without waiting; returns the request id, under which ``ends`` will have its end."""
         return self._do(self.core.publish(channel, message, now=self._world.now, **options), False)[0]
 
     def call(self, command: Callable[[], int], *, wait: bool = False) -> int:
-        """Any other command of the core, whose outputs are then carried out."""
+        """Any other command of the core, whose outputs are then carried out::
+
+        client.call(lambda: client.core.renew_token("new", now=world.now), wait=True)
+        """
         return self._do(command(), wait)[0]
 
     def _do(self, request_id: int, wait: bool) -> tuple[int, Any]:
@@ -292,6 +311,8 @@ class World:
         external_engine: bool | None = None,
         authenticate: Callable[[Any], Any] | None = None,
     ) -> None:
+        if nodes < 1:
+            raise InvalidArgument(f"a world has at least one node, not {nodes}")
         self.rng = random.Random(seed)
         self.clock = VirtualClock()
         self.server_config = server_config or ServerConfig()
@@ -330,6 +351,7 @@ class World:
 
     def run(self, seconds: float) -> None:
         """Let virtual time pass."""
+        _check_seconds(seconds)
         self._run(self.now + seconds, lambda: False)
 
     def run_until(self, condition: Callable[[], bool], *, limit_seconds: float = 120.0) -> None:
@@ -726,6 +748,16 @@ class World:
             for direction in ("up", "down"):
                 if transport.pipes[direction].unsent:
                     self._report(transport, direction, force=True)
+
+
+def _check_seconds(seconds: object) -> None:
+    if seconds is not None and not (isinstance(seconds, (int, float)) and 0 <= seconds < float("inf")):
+        raise InvalidArgument(f"a number of virtual seconds is wanted, 0 or more, not {seconds!r}")
+
+
+def _check_direction(direction: object) -> None:
+    if direction not in ("up", "down"):
+        raise InvalidArgument(f'a direction is "up" (to the server) or "down", not {direction!r}')
 
 
 def _accept(event: Any) -> None:

@@ -35,6 +35,7 @@ from rtm_sansio.errors import (
     RequestsFull,
     RequestTimeout,
     RtmError,
+    never_begun,
 )
 from rtm_sansio.events import (
     ConnectionStateChanged,
@@ -515,9 +516,11 @@ class Runtime:
                 self._tell_closers()
             return
         self._closing = True
-        self._fail_waiting(lambda: closed_error(None))
+        for call, _ in self._full:
+            call.fail(never_begun())
+        self._full.clear()
         try:
-            self._closing_request = self.core.logout(now=now)
+            self._closing_request = self.core.logout(now=now)  # which ends all that waits, and says what became of it
         except NotLoggedIn:
             self._end_homes(lambda: None)
             self._tell_closers()

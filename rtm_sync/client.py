@@ -51,7 +51,8 @@ class Client:
     or for ``ssl`` without any ``wss://`` URL.
 
     Use it as a context manager, or call ``close``. One object lives through all reconnects; after ``logout``
-    it can log in again, after ``close`` it cannot. Its I/O thread is started by the first call that needs it.
+    it can log in again, after ``close`` it cannot. Its I/O thread is started by the first call that needs it, and
+    does not keep a program alive. A thread of yours that iterates does, unless it is a daemon or ``close`` is called.
     """
 
     def __init__(
@@ -157,8 +158,8 @@ class Client:
                 raise
 
     def close(self) -> None:
-        """Log out (at most 2 s) and end: calls that wait get ClientClosed, iterators end, the I/O thread
-        ends.
+        """Log out (at most 2 s) and end: calls that wait end as they do at a logout, with what may have become of
+        them (S9); iterators end, the I/O thread ends. Later calls get ClientClosed.
 
         May be called more than once, from any thread and from a handler. In a forked process it does nothing:
         the connection is the parent's.
@@ -222,7 +223,7 @@ class Client:
         """Iterates the client's own events: all that belong to no channel (S52).
 
         Ends at ``logout`` and ``close``, raises SessionEnded when ABORTED; interruptions do not end it.
-        Raises InvalidState if another iterator is open, ClientClosed.
+        Its first step raises InvalidState if another iterator is at work on them, ClientClosed after ``close``.
         """
         return EventIterator(self._runtime, None)
 

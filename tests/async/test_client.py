@@ -960,7 +960,12 @@ def test_close_ends_calls_and_iterators(run: Any) -> None:
             for link in server._driver._alive:
                 link.transport.resume_reading()
             ends = await asyncio.gather(*sends, return_exceptions=True)
-            assert [type(end) for end in ends] == [RequestAbandoned, ClientClosed, ClientClosed]
+            assert [type(end) for end in ends] == [RequestAbandoned] * 3
+            assert [(end.code, end.outcome) for end in ends] == [  # type: ignore[union-attr]
+                ("logged_out", Outcome.UNKNOWN),
+                ("logged_out", Outcome.NOT_SENT),
+                ("logged_out", Outcome.NOT_SENT),
+            ]
             await asyncio.gather(*iterations)
             await asyncio.gather(alice.close(), closing, alice.close())
             assert alice.state is DISCONNECTED

@@ -93,4 +93,5 @@ def test_a_duration_has_a_bound(seconds: Any):
     with pytest.raises(InvalidArgument, match="above 0") as caught:
         check_timeout(seconds)
     assert caught.value.code == "invalid_timeout"
+    assert "up to 2**53" in str(caught.value)
     assert len(str(caught.value)) < 100

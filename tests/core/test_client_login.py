@@ -201,6 +201,32 @@ TRANSIENT = [
 VERDICTS = [TransportFailure("x", code="certificate_not_trusted")]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "what", "advice"),
+    [
+        ("ws", "nothing", "check the URL and that the server runs"),
+        ("ws", "connection_refused", "check the URL and that the server runs"),
+        ("ws", "connection_lost", "it begins with wss:// if the server speaks TLS"),
+        ("wss", "connection_lost", "check the URL and that the server runs"),
+        ("wss", "tls_failed", "its URL begins with ws://"),
+        ("ws", "refusal", "look into its log"),
+    ],
+)
+def test_the_error_says_what_to_look_at(scheme: str, what: str, advice: str):
+    """S5: by the last cause; a server that answered is not to be looked for."""
+    rig = Rig(urls=f"{scheme}://rtm.example")
+    number = rig.login()
+    while rig.state is ConnectionState.CONNECTING:
+        if what == "refusal":
+            rig.open()
+            rig.say(LoginRefused(Code.AUTHENTICATOR_FAILED, "the login could not be checked"))
+        elif what != "nothing":
+            rig.refuse_transport(TransportFailure("x", code=what))
+        rig.advance(rig.core.next_deadline() - rig.now)  # type: ignore[operator]
+    assert isinstance(rig.error(number), LoginTimeout)
+    assert advice in str(rig.error(number)).rpartition("; ")[2]
+
+
 @pytest.mark.parametrize("cause", TRANSIENT, ids=lambda cause: cause.code)
 def test_transient_failures_are_retried(cause: TransportFailure):
     """S6, F-13, F-14: retried inside the 6 s with the back-off; the error carries the last cause and the attempts."""

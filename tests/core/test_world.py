@@ -9,7 +9,7 @@ import pytest
 from rtm_sansio import testing
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
-from rtm_sansio.errors import RequestRefused, RequestTimeout
+from rtm_sansio.errors import InvalidArgument, RequestRefused, RequestTimeout
 from rtm_sansio.events import ConnectionStateChanged, LeaveCause, LoginRequested, MemberLeft, RequestErred
 from rtm_sansio.states import ConnectionState
 from rtm_sansio.testing import World
@@ -249,3 +249,27 @@ def test_a_renewal_is_judged_like_a_login():
         alice.call(lambda: alice.core.renew_token("bad", now=world.now), wait=True)
     alice.call(lambda: alice.core.renew_token("good", now=world.now), wait=True)
     assert alice.state is ConnectionState.CONNECTED
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda world, network: network.stall("sideways"),
+        lambda world, network: network.hold("both"),
+        lambda world, network: network.reset_after(1, "left"),
+        lambda world, network: network.cut(-5),
+        lambda world, network: network.cut("5"),
+        lambda world, network: network.stall(seconds=-1),
+        lambda world, network: world.run(-1),
+        lambda world, network: world.run(float("inf")),
+        lambda world, network: World(nodes=0),
+    ],
+)
+def test_a_mistake_in_a_test_is_told(mistake: Any):
+    """A test that does nothing would pass."""
+    world = World()
+    network = world.client().network
+    with pytest.raises(InvalidArgument):
+        mistake(world, network)
+    assert not network.stalled
+    assert not network.refusing

@@ -28,6 +28,7 @@ from rtm_sansio.errors import (
     NotJoined,
     NotLoggedIn,
     Outcome,
+    RequestAbandoned,
     RequestFailed,
     RequestTimeout,
     RtmError,
@@ -561,13 +562,15 @@ def test_a_wait_before_a_full_client_is_bounded_and_ended_by_close() -> None:
             waiting.append(in_thread(lambda: lobby.send("x")))
             until(client, lambda: client._runtime._full)
         for wait in waiting:
-            with pytest.raises(ClientClosed):
+            with pytest.raises(RequestAbandoned) as abandoned:
                 wait()
+            assert abandoned.value.code == "logged_out"
+        assert abandoned.value.outcome is Outcome.NOT_SENT  # the last one's
 
 
 @pytest.mark.parametrize("call", ["login", "join", "send", "leave", "iteration", "events"])
 def test_close_from_another_thread_ends_what_waits_at_once(call: str) -> None:
-    """S54, F-74."""
+    """S9, S54, F-74: what may have become of it is said."""
     with Server(authenticate=allow_any_uid) as server, listening() as silent:
         client = Client(url_of(silent) if call == "login" else server.url)
         if call == "login":
@@ -591,8 +594,9 @@ def test_close_from_another_thread_ends_what_waits_at_once(call: str) -> None:
         elif call == "events":
             assert waiting()[-1].state is DISCONNECTED
         else:
-            with pytest.raises(ClientClosed):
+            with pytest.raises(LoginFailed if call == "login" else RequestAbandoned) as caught:
                 waiting()
+            assert caught.value.code == "logged_out"
         assert time.monotonic() - begin < 1.0
         closing()
         assert time.monotonic() - begin < 4.0
