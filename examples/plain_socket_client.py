@@ -1,14 +1,11 @@
-"""A client on a plain socket and ``select``, in one thread. The numbers are those of docs/sans-io.md.
+"""A client on a plain socket and ``select``, in one thread. The numbers are those of docs/sans-io.md."""
 
-python examples/plain_socket_client.py ws://127.0.0.1:8765 alice lobby "hello"
-"""
-
+import argparse
 import contextlib
 import os
 import random
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -146,4 +143,7 @@ def main(url: str, uid: str, channel: str, message: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(epilog='as in: plain_socket_client.py ws://127.0.0.1:8765 alice lobby "hello"')
+    for name in ("url", "uid", "channel", "message"):
+        parser.add_argument(name)
+    main(**vars(parser.parse_args()))

@@ -10,8 +10,8 @@ from typing import Generic, Self, TypeVar
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.errors import InvalidState, RtmError
-from rtm_sansio.events import ChannelMessageReceived, EventsDropped
-from rtm_sansio.queues import Ending, HomeQueue, MessageFilter
+from rtm_sansio.events import EventsDropped
+from rtm_sansio.queues import Ending, HomeQueue, MessageFilter, event_bytes
 
 from ._driver import ConnectingDriver
 
@@ -31,6 +31,7 @@ class Home:
             name,
             max_uniterated_events=config.max_uniterated_events,
             max_queued_events=config.max_queued_events,
+            max_queued_bytes=config.max_queued_bytes,
         )
         self.waiter: asyncio.Future[None] | None = None
 
@@ -186,15 +187,13 @@ class EventIterator(Generic[E]):
                     break
                 await home.wait(self._homes.check_loop())
                 continue
-            kind = type(event)  # pyright: ignore[reportUnknownVariableType]
-            if kind is not EventsDropped:  # which stands for events that the core does not count
+            if type(event) is not EventsDropped:  # which stands for events that the core does not count
                 self._count += 1
-                if kind is ChannelMessageReceived:
-                    self._bytes += len(event.message)  # as event_bytes() does, which is a call more
+                self._bytes += event_bytes(event)
                 if self._count >= CONSUMED_BATCH:
                     self._report(home)
             if self._messages is None:
-                return event  # type: ignore[no-any-return]
+                return event  # type: ignore[return-value]
             message = self._messages.take(event)
             if message is not None:
                 return message  # type: ignore[return-value]

@@ -20,13 +20,13 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, judge
+from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, judge, without_token
 from rtm_sansio.checks import check_ban
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.endpoints import check_address, check_config, check_server_tls
 from rtm_sansio.errors import ConfigError, InvalidState
-from rtm_sansio.events import LoginRequested, RenewalRequested
+from rtm_sansio.events import LoginRequested, LoginWithdrawn, RenewalRequested
 from rtm_sansio.hub import Hub
 
 from ._driver import AcceptingDriver
@@ -96,7 +96,7 @@ class Server:
         self._driver: AcceptingDriver | None = None
         self._address: tuple[str, int] | None = None
         self._threads: ThreadPoolExecutor | None = None
-        self._judging: set[asyncio.Task[None]] = set()
+        self._judging: dict[int, asyncio.Task[None]] = {}  # by transport: one verdict at a time is awaited for each
         self._closing: asyncio.Future[None] | None = None
 
     def __repr__(self) -> str:
@@ -203,7 +203,7 @@ class Server:
             await driver.stop_listening()
             hub.close(now=loop.time())
             driver.pump()
-            for task in self._judging:
+            for task in self._judging.values():
                 task.cancel()
             await driver.finish()
         finally:
@@ -251,6 +251,10 @@ class Server:
     def _take(self, output: Any) -> None:
         if isinstance(output, LoginRequested):
             self._decide(output, self._accept_login, partial(self._refuse_login, output.transport_id))
+        elif isinstance(output, LoginWithdrawn):
+            task = self._judging.pop(output.transport_id, None)
+            if task is not None:
+                task.cancel()
         elif isinstance(output, RenewalRequested):
             self._decide(output, partial(self._accept_renewal, output.number), partial(self._refuse_renewal, output))
 
@@ -291,17 +295,17 @@ class Server:
             refuse(Code.UNAVAILABLE, "too many logins are being checked; try again later", JUDGED_RETRY_SECONDS)
         else:
             assert self._loop is not None
-            task = self._loop.create_task(self._decide_later(request, accept, refuse))
-            self._judging.add(task)
-            task.add_done_callback(self._judging.discard)
+            self._judging[request.transport_id] = self._loop.create_task(self._decide_later(request, accept, refuse))
 
     async def _decide_later(self, request: _Request, accept: Callable[[int, Identity], None], refuse: _Refuse) -> None:
         try:
             async with asyncio.timeout(self._config.login_deadline_seconds):
                 identity = judge(await self._ask(request))
         except Exception as error:
+            self._judging.pop(request.transport_id, None)
             self._refused(request, error, refuse)
         else:
+            self._judging.pop(request.transport_id, None)
             accept(request.transport_id, identity)
         assert self._driver is not None
         self._driver.pump()
@@ -321,7 +325,9 @@ class Server:
             passed_over = self._refusals.take(error, time.monotonic())
             if passed_over is not None:  # else there were such a moment ago: strangers must not fill the log
                 before = f" (and {passed_over} more since the last one told)" if passed_over else ""
-                _log.info("! the login of %r is refused%s: %s", request.uid, before, error)
+                _log.info(
+                    "! the login of %r is refused%s: %s", request.uid, before, without_token(str(error), request.token)
+                )
             refuse(error.refusal_code, str(error), error.retry_after_seconds)
             return
         self._log_fault(request, error)
@@ -332,10 +338,7 @@ class Server:
         if passed_over is None:
             return  # a client that tries again and again must not fill the log
         # An exception may quote what it could not find: the token never reaches the log.
-        text = "".join(traceback.format_exception(fault)).rstrip()
-        for secret in (request.token, repr(request.token)[1:-1]):
-            if secret:
-                text = text.replace(secret, "<token>")
+        text = without_token("".join(traceback.format_exception(fault)).rstrip(), request.token)
         before = f" (and {passed_over} times before, in the same way)" if passed_over else ""
         _log.error("! the authenticator failed for %r%s:\n%s", request.uid, before, text)
 

@@ -431,10 +431,11 @@ class Connection:
             quoted.refuse()
         for number in tokens.login_refused(serial):
             self._conversation.refuse(number, cause)
-        if quoted.serial != serial or (tokens.from_provider and quoted.proved):
+        is_newer = quoted.serial != serial
+        if (is_newer or (tokens.from_provider and quoted.proved)) and self._outage.may_hurry():
             self.link_ended(cause, verdict=False, at_once=True)
             return
-        self.link_ended(cause, verdict=True, retry_after=retry_after)
+        self.link_ended(cause, verdict=not is_newer, retry_after=retry_after)
         if self.state is ConnectionState.RECONNECTING:
             self._token.tell_expired(quoted)
 

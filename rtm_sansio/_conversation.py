@@ -106,6 +106,7 @@ class Conversation:
         self._session_is_new = is_new
         self._progress_told = None
         self._requests.follow_limit(session.limits.max_unanswered)
+        self._channels.welcomed(session.limits)
         if replaced:
             for request in self._requests:
                 if request.transmitted and isinstance(request.message, _PUBLISHES):

@@ -30,6 +30,11 @@ _SWEEP_SECONDS = 1.0
 
 _STALE_SWEEPS = 1024
 
+OUTCOME_BYTES = 160
+"""What keeping an outcome costs, for the byte bound of all homes (S55)."""
+MARK_BYTES = 320
+"""What is kept of a session that left, besides its outcomes."""
+
 _NOT_A_MEMBER = -int(Code.NOT_A_MEMBER)
 _STALE_REQUEST = -int(Code.STALE_REQUEST)
 _STALE = Refusal(Code.STALE_REQUEST, "the request is older than what the client called answered, or was another one")
@@ -56,10 +61,11 @@ class _SessionPart:
         self.last_at = 0.0
         self.by_number: dict[int, _AppendOutcome | ChannelJoined | ChannelLeft] = {}  # a join without its list
 
-    def forget(self, lowest: int, oldest: float) -> None:
-        """Forget the outcomes below ``lowest``, and those made at ``oldest`` or before."""
+    def forget(self, lowest: int, oldest: float) -> int:
+        """Forget the outcomes below ``lowest``, and those made at ``oldest`` or before; returns how many went."""
+        forgotten = 0
         if self.by_number and self.last_at <= oldest:
-            self.by_number.clear()
+            forgotten = self.forget_all()
         if lowest > self.lowest:
             self.lowest = lowest
             while self.by_number:
@@ -67,23 +73,34 @@ class _SessionPart:
                 if first >= lowest:
                     break
                 del self.by_number[first]
+                forgotten += 1
+        return forgotten
+
+    def forget_all(self) -> int:
+        """Forget all outcomes; returns how many went."""
+        forgotten = len(self.by_number)
+        self.by_number.clear()
+        return forgotten
 
     def keep(
         self, number: int, outcome: _AppendOutcome | ChannelJoined | ChannelLeft, now: float, max_outcomes: int
-    ) -> None:
+    ) -> int:
+        """Keep a new outcome; returns how many more there are."""
         self.by_number[number] = outcome
         self.last_at = now
-        if len(self.by_number) > max_outcomes:
-            # So many newer ones can only have been asked for if this one was answered.
-            first = next(iter(self.by_number))
-            del self.by_number[first]
-            self.lowest = max(self.lowest, first + 1)
+        if len(self.by_number) <= max_outcomes:
+            return 1
+        # So many newer ones can only have been asked for if this one was answered.
+        first = next(iter(self.by_number))
+        del self.by_number[first]
+        self.lowest = max(self.lowest, first + 1)
+        return 0
 
 
 class _ChannelHome:
     """One channel."""
 
-    __slots__ = ("left", "log", "members", "name", "parts", "swept_at", "watchers")
+    __slots__ = ("counted", "left", "log", "members", "name", "outcomes", "parts", "swept_at", "watchers")
 
     def __init__(self, name: str, epoch: bytes) -> None:
         self.name = name
@@ -93,6 +110,14 @@ class _ChannelHome:
         self.left: dict[bytes, float] = {}  # sessions that left, and until when that is known; the first to go first
         self.watchers: dict[str, None] = {}
         self.swept_at: float | None = None  # its place in the sweep
+        self.outcomes = 0  # of all parts
+        self.counted = 0  # its bytes, as they are counted among those of all homes
+
+    @property
+    def byte_count(self) -> int:
+        """What the byte bound of all homes counts (S55): all that can be dropped. Members are not counted: the
+        sessions, and the channels of each, bound their number (S45)."""
+        return self.log.byte_count + OUTCOME_BYTES * self.outcomes + MARK_BYTES * len(self.left)
 
 
 class ChannelHomes:
@@ -105,7 +130,7 @@ class ChannelHomes:
         self._idle = IdleList(context.config.max_idle_logs, context.config.log_identity_seconds)
         self._byte_count = 0
         self._sweeps: list[tuple[float, str]] = []
-        self._ages: list[tuple[float, str]] = []
+        self._ages: list[tuple[float, str, bytes]] = []  # oldest blocks, and sessions with outcomes or a mark
         self._ages_taken_at = float("-inf")
 
     def next_deadline(self) -> float | None:
@@ -142,7 +167,7 @@ class ChannelHomes:
 
     def _forget_idle(self) -> None:
         for name in self._idle.take_expired(self._context.now):
-            self._byte_count -= self._homes.pop(name).log.byte_count
+            self._byte_count -= self._homes.pop(name).counted
         if len(self._sweeps) > 2 * len(self._homes) + _STALE_SWEEPS:
             self._sweeps = [(home.swept_at, name) for name, home in self._homes.items() if home.swept_at is not None]
             heapq.heapify(self._sweeps)
@@ -162,20 +187,16 @@ class ChannelHomes:
         return self._home(operation.channel).log.read(operation.epoch, operation.cursor, operation.max_bytes)
 
     def _append_entries(self, home: _ChannelHome, entries: list[bytes]) -> Block:
-        before = home.log.byte_count
         block = home.log.append(entries, self._context.now)
         self._trim(home)
-        self._byte_count += home.log.byte_count - before
-        while self._byte_count > self._config.max_engine_bytes:
-            self._drop_oldest()
         self._schedule_sweep(home)
         if home.watchers:
             self._context.announce(home.watchers, BlockAnnounced(channel=home.name, block=block))
         return block
 
-    def _trim(self, home: _ChannelHome) -> int:
+    def _trim(self, home: _ChannelHome) -> None:
         config = self._config
-        return home.log.trim(
+        home.log.trim(
             self._context.now,
             replay_seconds=config.replay_seconds,
             history_seconds=config.history_seconds,
@@ -183,22 +204,71 @@ class ChannelHomes:
             max_bytes=config.max_log_bytes,
         )
 
+    def _count(self, home: _ChannelHome) -> None:
+        """Count the home's bytes anew."""
+        byte_count = home.byte_count
+        self._byte_count += byte_count - home.counted
+        home.counted = byte_count
+
+    def _bound(self, home: _ChannelHome) -> None:
+        """The home may have grown: keep all homes together within their bytes (S55)."""
+        self._count(home)
+        while self._byte_count > self._config.max_engine_bytes:
+            self._drop_oldest()
+
     def _drop_oldest(self) -> None:
-        """All logs together are too large: the oldest block goes (S55)."""
+        """All homes together are too large: the oldest block goes, or what is known of the session that did nothing
+        for longest (S55)."""
         if not self._ages or self._ages[0][0] >= self._ages_taken_at:
-            # Whatever is younger than this list may be missing in it.
-            self._ages_taken_at = self._context.now
-            self._ages = [(at, home.name) for home in self._homes.values() if (at := home.log.oldest_at) is not None]
-            heapq.heapify(self._ages)
-        at, name = self._ages[0]
+            self._collect_ages()
+        at, name, session_id = self._ages[0]
         home = self._homes.get(name)
+        if session_id:
+            heapq.heappop(self._ages)
+            if home is not None and self._age_of(home, session_id) == at:
+                self._drop_part(home, session_id)
+                self._count(home)
+            return
         if home is not None and home.log.oldest_at == at:
-            self._byte_count -= home.log.drop_oldest()
+            home.log.drop_oldest()
+            self._count(home)
         oldest_at = None if home is None else home.log.oldest_at
         if oldest_at is None:
             heapq.heappop(self._ages)
         else:
-            heapq.heapreplace(self._ages, (oldest_at, name))
+            heapq.heapreplace(self._ages, (oldest_at, name, b""))
+
+    def _collect_ages(self) -> None:
+        """List all that can be dropped. Whatever is younger than this list may be missing in it."""
+        self._ages_taken_at = self._context.now
+        self._ages = []
+        for home in self._homes.values():
+            if home.log.oldest_at is not None:
+                self._ages.append((home.log.oldest_at, home.name, b""))
+            for session_id in home.parts:
+                at = self._age_of(home, session_id)
+                if at is not None:
+                    self._ages.append((at, home.name, session_id))
+        heapq.heapify(self._ages)
+
+    def _age_of(self, home: _ChannelHome, session_id: bytes) -> float | None:
+        """When a session did here what can be dropped: it left, or it was given the last of its outcomes."""
+        until = home.left.get(session_id)
+        if until is not None:
+            return until - self._config.history_seconds
+        part = home.parts.get(session_id)
+        return part.last_at if part is not None and part.by_number else None
+
+    def _drop_part(self, home: _ChannelHome, session_id: bytes) -> None:
+        """Of a member only the outcomes go, and their numbers are carried out no more: what was done is not done
+        again (S46). Of a session that left, all goes. Its mark keeps a join out that comes later than the end of the
+        session (E2), but none comes late to an engine inside its hub, which is what this bound is for."""
+        part = home.parts[session_id]
+        if session_id in home.left:
+            del home.left[session_id], home.parts[session_id]
+        else:
+            part.lowest = max(part.lowest, max(part.by_number) + 1)
+        home.outcomes -= part.forget_all()
 
     def _schedule_sweep(self, home: _ChannelHome) -> None:
         if home.swept_at is not None:
@@ -211,11 +281,12 @@ class ChannelHomes:
             heapq.heappush(self._sweeps, (home.swept_at, home.name))
 
     def _sweep(self, home: _ChannelHome) -> None:
-        self._byte_count -= self._trim(home)
+        self._trim(home)
         now = self._context.now
         for session_id in [session_id for session_id, until in home.left.items() if until <= now]:
             del home.left[session_id]
-            del home.parts[session_id]
+            home.outcomes -= len(home.parts.pop(session_id).by_number)
+        self._count(home)
         self._schedule_sweep(home)
         if not (home.members or home.watchers or home.left or len(home.log)):
             self._idle.add(home.name, now)  # its identity is kept from now on
@@ -228,7 +299,7 @@ class ChannelHomes:
         home = self._home(operation.channel)
         uid, session_id = operation.uid, operation.session_id
         part = home.parts.get(session_id) or _SessionPart()
-        known = self._known(part, operation)
+        known = self._known(home, part, operation)
         if isinstance(known, ChannelJoined) and home.members.get(uid) == session_id:
             return self._joined(home, known.offset, None)
         if known is not None:
@@ -253,7 +324,8 @@ class ChannelHomes:
         if operation.number is not None:
             # Without the list, which would be kept once for each number.
             outcome = msgspec.structs.replace(answer, members=None, block=None)
-            part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)
+            home.outcomes += part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)
+        self._bound(home)
         return answer
 
     def _joined(self, home: _ChannelHome, offset: int, block: Block | None) -> ChannelJoined:
@@ -271,8 +343,7 @@ class ChannelHomes:
             if not (operation.listed or operation.ended):  # there is nothing to do, and nothing to remember
                 return ChannelLeft(block=None)
             home, part = self._home(operation.channel), _SessionPart()
-            home.parts[operation.session_id] = part
-        known = self._known(part, operation)
+        known = self._known(home, part, operation)
         if known is not None:
             return known if isinstance(known, ChannelLeft) else _STALE
         if operation.attach < part.attach and not operation.ended:
@@ -281,11 +352,16 @@ class ChannelHomes:
         if home.members.get(operation.uid) == operation.session_id:
             del home.members[operation.uid]
             block = self._append_entries(home, [operation.left_entry])
+        home.parts[operation.session_id] = part
         part.ended = part.ended or operation.ended
         part.attach = max(part.attach, operation.attach)
         if operation.number is not None:
-            part.keep(operation.number, ChannelLeft(block=None), self._context.now, self._config.max_outcomes)
+            outcome = ChannelLeft(block=None)
+            home.outcomes += part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)
+        if part.ended:  # nobody asks for them any more, and none of its numbers is carried out any more
+            home.outcomes -= part.forget_all()
         self._keep_left(home, operation.session_id)
+        self._bound(home)
         self._schedule_sweep(home)
         self._check_idle(home)
         return ChannelLeft(block=block)
@@ -295,9 +371,11 @@ class ChannelHomes:
         home.left.pop(session_id, None)
         home.left[session_id] = self._context.now + self._config.history_seconds
 
-    def _known(self, part: _SessionPart, operation: JoinChannel | LeaveChannel) -> Any:
+    def _known(self, home: _ChannelHome, part: _SessionPart, operation: JoinChannel | LeaveChannel) -> Any:
         """What a repeated request is answered with, or None for one that is to be carried out (S46)."""
-        part.forget(operation.lowest_unanswered, self._context.now - self._config.history_seconds)
+        oldest = self._context.now - self._config.history_seconds
+        home.outcomes -= part.forget(operation.lowest_unanswered, oldest)
+        self._count(home)
         number = operation.number
         if number is None:
             return None
@@ -315,6 +393,7 @@ class ChannelHomes:
         results: list[int] = []
         entries: list[bytes] = []
         repeated: dict[int, int] | None = None
+        more = 0
         offset = home.log.next_offset
         for item in operation.items:
             number = item.number
@@ -322,7 +401,7 @@ class ChannelHomes:
             if part is None:
                 results.append(_NOT_A_MEMBER)
                 continue
-            part.forget(item.lowest_unanswered, oldest)
+            more -= part.forget(item.lowest_unanswered, oldest)
             known = part.by_number.get(number)
             if type(known) is _AppendOutcome:
                 repeated = repeated or {}
@@ -333,9 +412,11 @@ class ChannelHomes:
             elif home.members.get(item.uid) != item.session_id:
                 results.append(_NOT_A_MEMBER)
             else:
-                part.keep(number, _AppendOutcome(offset, item.sent_at), now, max_outcomes)
+                more += part.keep(number, _AppendOutcome(offset, item.sent_at), now, max_outcomes)
                 results.append(offset)
                 entries.append(item.entry)
                 offset += 1
         block = self._append_entries(home, entries) if entries else None
+        home.outcomes += more
+        self._bound(home)
         return Appended(epoch=home.log.epoch, results=tuple(results), block=block, repeated=repeated)

@@ -1,7 +1,7 @@
 """The opening handshake (RFC 6455, section 4) of one transport, both roles: HTTP bytes in, a verdict out.
 
 h11 parses one head, which is handed to it whole: so the verdict cannot depend on how the bytes were cut, and
-the size of a head is limited exactly. What section 4 asks of it is checked here, with wsproto's accept token:
+its bytes and lines are limited exactly. What section 4 asks of it is checked here, with wsproto's accept token:
 wsproto's own handshake draws its nonce from ``os.urandom``, sees neither path nor HTTP version, and behind an
 h11 stage it would parse a request three times.
 
@@ -24,10 +24,13 @@ from rtm_sansio.errors import InvalidArgument
 
 MAX_BODY_SNIPPET_BYTES: Final = 1024
 DEFAULT_MAX_HANDSHAKE_BYTES: Final = 16_384
+MAX_HEADER_LINES: Final = 100
+"""h11 takes some microseconds for each, and within the bytes of a head there is room for thousands."""
 
 _WEBSOCKET_VERSION: Final = b"13"
 _NONCE_BYTES: Final = 16
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
+_ABSOLUTE_TARGET: Final = re.compile(r"(?i:https?|wss?)://[^/?#]+(?P<path>/[^?#]*)?(?:\?[^#]*)?")
 _STATUS_LINE_START: Final = b"HTTP/1."
 _MAX_QUOTED_CHARACTERS: Final = 100
 
@@ -125,6 +128,13 @@ class _Head:
         start = max(0, len(self._bytes) - new_byte_count - 2)
         end = _HEAD_END.search(self._bytes, start, self._max_bytes)
         if end is not None:
+            # Two more lines are the first of the head and the empty one behind it.
+            if self._bytes.count(b"\n", 0, end.end()) > MAX_HEADER_LINES + 2:
+                raise _Refusal(
+                    "head_too_large",
+                    f"the HTTP head has more than {MAX_HEADER_LINES} lines of headers",
+                    http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                )
             return bytes(self._bytes[: end.end()]), bytes(self._bytes[end.end() :])
         if len(self._bytes) >= self._max_bytes:
             raise _Refusal(
@@ -421,9 +431,12 @@ def _parse_request(head: bytes) -> h11.Request:
 def _path_of(target: bytes) -> str:
     """The path of a request target, which may be a whole URI (section 4.2.1, item 1), without its query."""
     text = target.decode("ascii")
-    if not text.startswith("/"):
-        text = "/" + text.partition("://")[2].partition("/")[2]
-    return text.partition("?")[0]
+    if text.startswith("/"):
+        return text.partition("?")[0]
+    whole = _ABSOLUTE_TARGET.fullmatch(text)
+    if whole is None:
+        raise _Refusal("bad_request", "the request target is neither a path nor an http or ws URI")
+    return whole["path"] or "/"
 
 
 def _group_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:

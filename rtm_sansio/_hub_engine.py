@@ -22,12 +22,13 @@ class EnginePort:
         self._embedded = None if external else MemoryEngine(context.config, entropy=context.entropy)
         self._draining = False
         self._last_call_id = 0
-        self._calls: dict[int, tuple[str | None, _Then]] = {}
-        self._lanes: dict[str, deque[tuple[Operation, _Then]]] = {}
+        self._calls: dict[int, tuple[str | None, _Then, bool]] = {}
+        self._lanes: dict[str, deque[tuple[Operation, _Then, bool]]] = {}
         self.on_announcement: Callable[[Announcement], None] = lambda announcement: None
 
-    def call(self, operation: Operation, then: _Then = None) -> None:
-        """Have an operation carried out; ``then`` gets its answer, at once or later."""
+    def call(self, operation: Operation, then: _Then = None, *, though_closed: bool = False) -> None:
+        """Have an operation carried out; ``then`` gets its answer, at once or later: also in a hub that was closed
+        meanwhile, if something must follow from it."""
         if self._embedded is not None:
             answer = self._embedded.execute(operation, now=self._context.now)
             if then is not None:
@@ -35,31 +36,35 @@ class EnginePort:
             self._drain()
             return
         if isinstance(operation, ReadLog):  # changes nothing, and waits for nothing
-            self._issue(None, operation, then)
+            self._issue(None, operation, then, though_closed)
             return
         home = home_of_operation(operation)
         lane = self._lanes.get(home)
         if lane is None:
             self._lanes[home] = deque()
-            self._issue(home, operation, then)
+            self._issue(home, operation, then, though_closed)
         else:
-            lane.append((operation, then))
+            lane.append((operation, then, though_closed))
 
-    def _issue(self, home: str | None, operation: Operation, then: _Then) -> None:
+    def queued(self, home: str) -> int:
+        """How many calls wait for their turn on a home: many only if the engine hangs."""
+        return len(self._lanes.get(home, ()))
+
+    def _issue(self, home: str | None, operation: Operation, then: _Then, though_closed: bool) -> None:
         self._last_call_id += 1
-        self._calls[self._last_call_id] = (home, then)
+        self._calls[self._last_call_id] = (home, then, though_closed)
         self._context.outputs.append(EngineCall(call_id=self._last_call_id, operation=operation))
 
     def answered(self, call_id: int, answer: Answer) -> None:
         """An outside engine carried out a call. An unknown or repeated id is ignored."""
-        home, then = self._calls.pop(call_id, (None, None))
+        home, then, though_closed = self._calls.pop(call_id, (None, None, False))
         if home is not None:
             lane = self._lanes[home]
             if lane:
                 self._issue(home, *lane.popleft())
             else:
                 del self._lanes[home]
-        if then is not None and not self._context.closed:
+        if then is not None and (though_closed or not self._context.closed):
             then(answer)
 
     def _drain(self) -> None:

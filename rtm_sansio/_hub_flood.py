@@ -8,7 +8,7 @@ Before the login there is no rate, so their number has a bound.
 from __future__ import annotations
 
 from ._hub_transports import Transports
-from ._hubparts import AttachedSession, HubContext, ServerLink
+from ._hubparts import AttachedSession, HubContext, Rate, ServerLink
 from ._pacing import TokenBucket
 from .codes import Code
 
@@ -30,23 +30,41 @@ class FloodGate:
         self._context = context
         self._config = context.config
         self._transports = transports
+        config = self._config
+        # After so long a bucket is full again, and a run of rate errors over.
+        self._memory_seconds = max(config.flood_tolerance_seconds, config.request_burst / config.requests_per_second)
+        self._parted: dict[bytes, tuple[Rate, float]] = {}  # by session id, and since when; the first to go first
 
-    def buckets(self) -> tuple[TokenBucket, TokenBucket]:
-        """For a new attachment: what is refused above, and what counts as a flood."""
+    def rate_of(self, session_id: bytes) -> Rate:
+        """For a new attachment: a session that comes back has no other rate than before (S45)."""
+        known = self._parted.pop(session_id, None)
+        if known is not None and known[1] + self._memory_seconds > self._context.now:
+            return known[0]
         rate, burst, now = self._config.requests_per_second, self._config.request_burst, self._context.now
-        return (
+        return Rate(
             TokenBucket(rate_per_second=rate * _LENIENCE, burst=burst, now=now),
             TokenBucket(rate_per_second=rate * _FLOOD_FACTOR, burst=burst * _FLOOD_FACTOR, now=now),
         )
 
+    def part(self, session_id: bytes, rate: Rate) -> None:
+        """The attachment is over; the session may come back."""
+        oldest = self._context.now - self._memory_seconds
+        while self._parted:
+            first = next(iter(self._parted))
+            if self._parted[first][1] > oldest and len(self._parted) < self._config.max_transports:
+                break
+            del self._parted[first]
+        self._parted[session_id] = (rate, self._context.now)
+
     def is_flood(self, link: ServerLink, session: AttachedSession, units: int = 1) -> bool:
         """Whether the peer goes on at twice its rate a while after its first rate error, or is absurdly far above;
         then it is dropped."""
-        if session.flood_bucket.try_take(self._context.now, units):
+        rate = session.rate
+        if rate.flood_bucket.try_take(self._context.now, units):
             return False
-        persistent = self._is_persistent(link)
-        link.rate_excess += units
-        if not persistent and link.rate_excess <= _EXCESS_BURSTS * self._config.request_burst + _EXCESS_UNITS:
+        persistent = self._is_persistent(rate)
+        rate.excess += units
+        if not persistent and rate.excess <= _EXCESS_BURSTS * self._config.request_burst + _EXCESS_UNITS:
             return False
         self._transports.violation(link, "far above the rate that the welcome states", close_code=Code.FLOODING)
         return True
@@ -63,18 +81,18 @@ class FloodGate:
         self._transports.violation(link, reason, close_code=_POLICY_VIOLATION)
         return True
 
-    def is_too_fast(self, link: ServerLink, session: AttachedSession) -> bool:
+    def is_too_fast(self, session: AttachedSession) -> bool:
         """Whether a request is to be refused."""
-        if session.bucket.try_take(self._context.now):
+        if session.rate.bucket.try_take(self._context.now):
             return False
-        self._is_persistent(link)
+        self._is_persistent(session.rate)
         return True
 
-    def _is_persistent(self, link: ServerLink) -> bool:
+    def _is_persistent(self, rate: Rate) -> bool:
         """Note a rate error: whether they have gone on for as long as is borne."""
         now, tolerance = self._context.now, self._config.flood_tolerance_seconds
-        if link.rate_error_since is None or now - link.rate_error_at > tolerance:
-            link.rate_error_since = now  # the first, or the first after a while without
-            link.rate_excess = 0
-        link.rate_error_at = now
-        return now - link.rate_error_since >= tolerance
+        if rate.error_since is None or now - rate.error_at > tolerance:
+            rate.error_since = now  # the first, or the first after a while without
+            rate.excess = 0
+        rate.error_at = now
+        return now - rate.error_since >= tolerance

@@ -15,12 +15,26 @@ from ._hubparts import AttachedSession, HubContext, ServerLink, ServerPhase
 from .checks import MAX_TOKEN_BYTES, is_valid_name
 from .codes import Code
 from .events import LoginRequested, RenewalRequested
-from .messages import Failed, Limits, Login, LoginRefused, Logout, Renewed, RenewToken, Welcome
-from .operations import Attached, AttachSession, Refusal
+from .messages import (
+    Failed,
+    Limits,
+    Login,
+    LoginRefused,
+    Logout,
+    Renewed,
+    RenewToken,
+    Want,
+    Welcome,
+    client_decoder,
+    encode_batch,
+)
+from .operations import Attached, AttachSession, Refusal, home_of_user
 
+_decoder = client_decoder()
 _ID_BYTES = 16
-_MAX_EARLY = 8
 _MAX_RENEWALS = 8
+_MAX_QUEUED_CALLS = 64
+"""So many calls wait on a user's home only if the engine hangs: more logins would just join them."""
 
 
 class Logins:
@@ -64,12 +78,14 @@ class Logins:
         """A message of a transport that serves no session yet; what is wrong with it, if it does not belong there."""
         if link.phase is ServerPhase.LOGIN and type(message) is Login:
             return self._ask(link, message)
-        if link.early is None:
-            return "something else than a login before the welcome"
-        if len(link.early) >= _MAX_EARLY:
-            return f"more than {_MAX_EARLY} messages behind the login, before the welcome"
-        link.early.append(message)
-        return None
+        if link.phase is ServerPhase.JUDGED and link.early_logout is None:
+            if type(message) is Want and link.early_want is None:
+                link.early_want = encode_batch([message])
+                return None
+            if type(message) is Logout:
+                link.early_logout = message
+                return None
+        return "something else than a login, a statement and a logout before the welcome"
 
     def _ask(self, link: ServerLink, login: Login) -> str | None:
         fault = _fault_of(login)
@@ -81,7 +97,6 @@ class Logins:
             return None
         link.phase = ServerPhase.JUDGED
         link.login = login
-        link.early = []
         self._context.outputs.append(
             LoginRequested(
                 transport_id=link.transport_id,
@@ -98,6 +113,9 @@ class Logins:
         if link is None or link.login is None:
             return
         login, link.login = link.login, None
+        if self._engine.queued(home_of_user(login.uid)) >= _MAX_QUEUED_CALLS:
+            self._refuse(link, Code.UNAVAILABLE, "too much of this uid waits for the engine", None)
+            return
         if expires_in is not None and expires_in <= 0:
             self._refuse(link, Code.TOKEN_EXPIRED, "the token has expired", None)
             return
@@ -112,12 +130,15 @@ class Logins:
             quoted_epoch=login.login_epoch,
             quoted_attach=login.attach,
         )
-        self._engine.call(operation, lambda answer: self._on_attached(link, login.uid, expires_in, answer))
+        self._engine.call(
+            operation, lambda answer: self._on_attached(link, login.uid, expires_in, answer), though_closed=True
+        )
 
     def refuse(self, transport_id: int, code: int, message: str, retry_after_seconds: float | None) -> None:
         """The authenticator says no."""
         link = self._transports.get(transport_id)
         if link is not None and link.login is not None:
+            link.login = None
             self._refuse(link, code, message, retry_after_seconds)
 
     def too_late(self, link: ServerLink) -> None:
@@ -140,19 +161,20 @@ class Logins:
         self._sessions.replace_transport(answer.session_id)
         if is_there:
             self._welcome(link, uid, expires_in, answer)
-        elif any(type(message) is Logout for message in link.early or ()):  # it logged out and went meanwhile (S7)
+        elif link.early_logout is not None:  # it logged out and went meanwhile (S7)
             self._sessions.log_out(uid, answer.session_id, lambda: None)
         else:  # it went while the engine decided: the session begins interrupted
             self._sessions.detach(uid, answer.session_id, answer.attach, 0.0)
         self._sessions.carry_out(answer.todos)
-        early, link.early = link.early, None
-        for message in early or ():
-            if link.session is None:
-                return
-            self._deliver(link, link.session, message)
+        early = [] if link.early_want is None else _decoder.decode(link.early_want)[0]
+        if link.early_logout is not None:
+            early.append(link.early_logout)
+        link.early_want = link.early_logout = None
+        for message in early:
+            if link.session is not None:
+                self._deliver(link, link.session, message)
 
     def _welcome(self, link: ServerLink, uid: str, expires_in: float | None, attached: Attached) -> None:
-        bucket, flood_bucket = self._flood_gate.buckets()
         session = AttachedSession(
             link,
             uid=uid,
@@ -160,8 +182,7 @@ class Logins:
             login_epoch=attached.login_epoch,
             attach=attached.attach,
             expires_at=None if expires_in is None else self._context.now + expires_in,
-            bucket=bucket,
-            flood_bucket=flood_bucket,
+            rate=self._flood_gate.rate_of(attached.session_id),
         )
         self._sessions.attach(session, link)
         link.phase = ServerPhase.OPEN

@@ -39,6 +39,15 @@ _REQUEST_OVERHEAD = 24
 """Bytes of a request besides its name and its body, at most."""
 _NAMES_PER_UNIT = 8
 """What a unit of the rate pays for, of the members that a join lists (S51)."""
+_GATHERED_BYTES = 16 * 1024 * 1024
+"""What may wait for the appends of one channel (S55): a home of the engine may hang, while sessions come and go."""
+_GATHERED_OVERHEAD = 512
+"""What gathering a message costs besides its bytes."""
+_STEPS_PER_PASS = 128
+"""Joins and leaves of one loop pass, which are the requests that cost most; the rest goes on in the next one, so that
+nobody waits long for its turn, whoever asks for how much (S51)."""
+_STEPS_PER_TURN = 16
+"""Of one session, before others that wait as well have their turn."""
 
 
 class Requests:
@@ -63,6 +72,9 @@ class Requests:
         self._memberships = memberships
         self._flood_gate = flood_gate
         self._gathering: dict[WatchedChannel, None] = {}
+        self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
+        self._steps_left = _STEPS_PER_PASS
+        self._parked: deque[AttachedSession] = deque()  # whose next request waits for the next pass
         self._actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             PublishText: self._publish,
             PublishBytes: self._publish,
@@ -83,7 +95,7 @@ class Requests:
         leaving = type(message) is Logout
         if self._flood_gate.is_flood(link, session):
             return
-        if not leaving and self._flood_gate.is_too_fast(link, session):
+        if not leaving and self._flood_gate.is_too_fast(session):
             self.fail(session, message.number, Code.RATE_EXCEEDED, "more requests than the welcome's rate")
             return
         size = self._size_of(session, message)
@@ -95,7 +107,14 @@ class Requests:
             self.fail(session, message.number, Code.TOO_MANY_REQUESTS, text)
         elif leaving and not session.stated:
             self._logout(link, session, message)
-        elif waiting or session.busy or (session.gathered and not _is_publish(message)):
+        elif (
+            waiting
+            or session.busy
+            or (session.gathered and not _is_publish(message))
+            or (self._steps_left <= 0 and _is_step(message))
+        ):
+            if not (waiting or session.busy or session.gathered):
+                self._parked.append(session)
             size += session.waiting_bytes
             if size > (_WAITING_BYTES if session.stated else self._config.max_frame_bytes) and not leaving:
                 self.fail(session, message.number, Code.TOO_MANY_REQUESTS, "more bytes wait than may")
@@ -115,10 +134,15 @@ class Requests:
         if session.freeing:
             return  # a request that was done at once: the loop that began it goes on
         session.freeing = True
+        end_of_turn = max(0, self._steps_left - _STEPS_PER_TURN)
         while session.waiting and not session.busy and session.link is not None:
-            if session.gathered and not _is_publish(session.waiting[0][1]):
+            message = session.waiting[0][1]
+            if session.gathered and not _is_publish(message):
                 break
-            size, message = session.waiting.popleft()
+            if self._steps_left <= end_of_turn and _is_step(message):
+                self._parked.append(session)
+                break
+            size, _ = session.waiting.popleft()
             session.waiting_bytes -= size
             self._actions[type(message)](session.link, session, message)
         session.freeing = False
@@ -152,7 +176,7 @@ class Requests:
     def fail(self, session: AttachedSession, number: int, code: int, message: str) -> None:
         """Refuse a request; nothing was carried out."""
         if session.link is not None:
-            self._transports.reply(session.link, Failed(number, int(code), message))
+            self._transports.reply_much(session.link, Failed(number, int(code), message), len(message))
 
     # ----------------------------------------------------------------------------------------------- publish
 
@@ -160,6 +184,10 @@ class Requests:
         """Gather a message for its channel's next append (S34)."""
         context = self._context
         sent_at = int((context.now + (context.wall_offset or 0.0)) * 1000)
+        if type(message) is PublishBytes:
+            entry = encode_entry(BytesEntry(session.uid, message.data, sent_at))
+        else:
+            entry = encode_entry(TextEntry(session.uid, message.text, sent_at))  # type: ignore[union-attr]
         channel = session.channels.get(message.channel)
         if channel is None:
             # No member: but the engine may still know what became of an earlier request (S46).
@@ -168,43 +196,76 @@ class Requests:
                 self._channels.let_go(channel)
         elif not channel.gathered:
             self._channels.use(message.channel)  # whatever is gathered keeps its channel until it is answered
-        if type(message) is PublishBytes:
-            entry = encode_entry(BytesEntry(session.uid, message.data, sent_at))
-        else:
-            entry = encode_entry(TextEntry(session.uid, message.text, sent_at))  # type: ignore[union-attr]
+        channel.gathered_bytes += len(entry) + _GATHERED_OVERHEAD
+        if channel.gathered_bytes > _GATHERED_BYTES:
+            channel.gathered_bytes -= len(entry) + _GATHERED_OVERHEAD
+            self._gather_no_more(session, channel, message.number)
+            return
         item = AppendItem(session.uid, session.session_id, message.number, session.lowest_unanswered, entry, sent_at)
-        channel.gathered.append(Gathered(session, item))
+        one = Gathered(session, item)
+        channel.gathered.append(one)
         session.gathered += 1
-        if not channel.appending:
+        if channel.gathered_by_number is not None:  # there is still room for a small one
+            channel.gathered_by_number[session.session_id, message.number] = one
+        if channel.appending is None:
             self._gathering[channel] = None
+
+    def _gather_no_more(self, session: AttachedSession, channel: WatchedChannel, number: int) -> None:
+        """Too much waits for the channel's appends. A message that came again after a resume may be there already: then
+        it is no more, and its answer goes to the new transport. Refused is only what will not be carried out (S9)."""
+        if not channel.gathered:
+            self._channels.let_go(channel)
+        known = channel.gathered_by_number
+        if known is None:
+            waiting = [*(channel.appending or ()), *channel.gathered]
+            known = {(one.item.session_id, one.item.number): one for one in waiting}
+            channel.gathered_by_number = known
+        one = known.get((session.session_id, number))
+        if one is None:
+            self.fail(session, number, Code.TOO_MANY_REQUESTS, "more bytes wait for the channel than may")
+            return
+        before, one.session = one.session, session
+        session.gathered += 1
+        before.gathered -= 1
+        if not before.gathered:
+            self._sessions.nothing_gathered(before)
 
     @property
     def flush_wanted(self) -> bool:
-        """Whether there is something to append."""
-        return bool(self._gathering)
+        """Whether there is something to append, or a request that waits for the next pass."""
+        return bool(self._gathering or self._parked)
 
     def flush(self) -> None:
-        """Append what was gathered: one call per log and loop pass, one in flight (E3)."""
+        """Go on with who waits for this pass, then append what was gathered: one call per log and loop pass, one in
+        flight (E3)."""
+        self._steps_left = _STEPS_PER_PASS
+        while self._parked and self._steps_left > 0:
+            self.free(self._parked.popleft())
         gathering, self._gathering = self._gathering, {}
         for channel in gathering:
             self._append(channel)
 
     def _append(self, channel: WatchedChannel) -> None:
-        gathered, room = channel.gathered, _APPEND_BYTES
+        gathered, byte_count = channel.gathered, 0
         for count, one in enumerate(gathered):
-            room -= len(one.item.entry)
-            if room < 0 and count:
+            size = len(one.item.entry)
+            if byte_count + size > _APPEND_BYTES and count:
                 gathered, channel.gathered = gathered[:count], gathered[count:]
                 self._channels.use(channel.name)
                 break
+            byte_count += size
         else:
             channel.gathered = []
-        channel.appending = True
+        byte_count += _GATHERED_OVERHEAD * len(gathered)
+        channel.appending = gathered
         operation = Append(channel=channel.name, items=tuple([one.item for one in gathered]))
-        self._engine.call(operation, lambda answer: self._on_appended(channel, gathered, answer))
+        self._engine.call(operation, lambda answer: self._on_appended(channel, gathered, byte_count, answer))
 
-    def _on_appended(self, channel: WatchedChannel, gathered: list[Gathered], answer: Appended) -> None:
-        channel.appending = False
+    def _on_appended(
+        self, channel: WatchedChannel, gathered: list[Gathered], byte_count: int, answer: Appended
+    ) -> None:
+        channel.appending = channel.gathered_by_number = None
+        channel.gathered_bytes -= byte_count
         epoch, repeated = answer.epoch, answer.repeated or {}
         reply = self._transports.reply
         waiting: dict[AttachedSession, None] = {}
@@ -219,8 +280,8 @@ class Requests:
                     reply(link, Failed(item.number, -result, "the message was not appended"))
                 if session.waiting:
                     waiting[session] = None
-            elif session.leaves and not session.gathered:
-                self._sessions.leave_behind(session)
+            elif not session.gathered:
+                self._sessions.nothing_gathered(session)
         if answer.block is not None:
             self._channels.take_block(channel, answer.block)
         for session in waiting:
@@ -232,22 +293,46 @@ class Requests:
     # --------------------------------------------------------------------------------- join, leave and logout
 
     def _join(self, link: ServerLink, session: AttachedSession, join: Join) -> None:
+        self._steps_left -= 1
+        if join.channel in session.channels and self._is_listed_too_often(link, session, join.number):
+            return
         session.busy = True
 
         def on_answer(channel: WatchedChannel, answer: ChannelJoined | Refusal) -> None:
             if isinstance(answer, Refusal):
                 self.fail(session, join.number, answer.code, answer.message)
-            elif session.link is not None and not self._flood_gate.is_flood(
-                session.link, session, len(answer.members or ()) // _NAMES_PER_UNIT
-            ):
-                joined = Joined(join.number, answer.epoch, answer.offset, answer.member_count, answer.members)
-                self._transports.reply(session.link, joined)
-                self._channels.place(session.link, session, channel, answer.epoch, answer.offset)
+            elif session.link is not None:
+                self._answer_join(session.link, session, join.number, channel, answer)
             self.free(session)
 
         self._memberships.join(session, join.channel, join.number, on_answer)
 
+    def _answer_join(
+        self,
+        link: ServerLink,
+        session: AttachedSession,
+        number: int,
+        channel: WatchedChannel,
+        answer: ChannelJoined,
+    ) -> None:
+        members = answer.members or ()
+        if self._flood_gate.is_flood(link, session, len(members) // _NAMES_PER_UNIT):
+            return
+        joined = Joined(number, answer.epoch, answer.offset, answer.member_count, answer.members)
+        if self._transports.reply_much(link, joined, sum(map(len, members)) + len(members)):
+            self._channels.place(link, session, channel, answer.epoch, answer.offset)
+
+    def _is_listed_too_often(self, link: ServerLink, session: AttachedSession, number: int) -> bool:
+        """Whether the session cannot pay for the list of a channel that it has already: then nobody makes one (S51).
+        A client asks again only after a resume, once for each channel."""
+        if session.rate.flood_bucket.ready_at(self._list_units) <= self._context.now:
+            return False
+        if not self._flood_gate.is_flood(link, session, self._list_units):
+            self.fail(session, number, Code.RATE_EXCEEDED, "more lists of members than the welcome's rate")
+        return True
+
     def _leave(self, link: ServerLink, session: AttachedSession, leave: Leave) -> None:
+        self._steps_left -= 1
         session.busy = True
 
         def on_left(answer: ChannelLeft | Refusal) -> None:
@@ -273,3 +358,7 @@ class Requests:
 
 def _is_publish(message: Any) -> bool:
     return type(message) is PublishText or type(message) is PublishBytes
+
+
+def _is_step(message: Any) -> bool:
+    return type(message) is Join or type(message) is Leave

@@ -8,6 +8,7 @@ from typing import Any
 
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
+from ._hub_flood import FloodGate
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink
 from .codes import Code
@@ -32,13 +33,25 @@ from .operations import (
 class Sessions:
     """All attached sessions of one hub. The engine has all of a session that outlives its transport."""
 
-    def __init__(self, context: HubContext, transports: Transports, engine: EnginePort, channels: Channels) -> None:
+    def __init__(
+        self,
+        context: HubContext,
+        transports: Transports,
+        engine: EnginePort,
+        channels: Channels,
+        flood_gate: FloodGate,
+    ) -> None:
         self._context = context
         self._transports = transports
         self._engine = engine
         self._channels = channels
+        self._flood_gate = flood_gate
         self._by_id: dict[bytes, AttachedSession] = {}
         self._orders_cursor = 0
+        self._reading_orders = self._orders_again = False
+        self._taking_todos = self._todos_again = False
+        self._under_way: set[int] = set()  # things to do that are being done
+        self._leaving: dict[AttachedSession, None] = {}  # parted; their logout waits for their last messages
         transports.on_interrupted = self._interrupted
 
     def attach(self, session: AttachedSession, link: ServerLink) -> None:
@@ -61,6 +74,7 @@ class Sessions:
         session.waiting = None
         session.waiting_bytes = 0
         del self._by_id[session.session_id]
+        self._flood_gate.part(session.session_id, session.rate)
         self._channels.part(session, link)
 
     def _interrupted(self, link: ServerLink, silent_seconds: float) -> None:
@@ -71,15 +85,21 @@ class Sessions:
         self.part(session, link)
         if not leaves:
             self.detach(session.uid, session.session_id, session.attach, silent_seconds)
-        elif session.gathered:
-            session.leaves = True
+        elif session.gathered and not self._context.closed:
+            self._leaving[session] = None
         else:
-            self.leave_behind(session)
+            self.log_out(session.uid, session.session_id, lambda: None)
 
-    def leave_behind(self, session: AttachedSession) -> None:
-        """Carry out the logout that a session's transport left waiting when it went (S7)."""
-        session.leaves = False
-        self.log_out(session.uid, session.session_id, lambda: None)
+    def nothing_gathered(self, session: AttachedSession) -> None:
+        """The last message of a session that has parted is appended: if a logout was waiting, it follows (S7)."""
+        if session in self._leaving:
+            del self._leaving[session]
+            self.log_out(session.uid, session.session_id, lambda: None)
+
+    def close(self) -> None:
+        """The hub stops: no append will be heard of."""
+        for session in list(self._leaving):
+            self.nothing_gathered(session)
 
     def detach(self, uid: str, session_id: bytes, attach: int, silent_seconds: float) -> None:
         """Tell the engine that an attachment is over."""
@@ -142,18 +162,24 @@ class Sessions:
         done is done again, and each step is idempotent."""
         by_uid: dict[str, list[ToDo]] = {}
         for todo in todos:
-            by_uid.setdefault(todo.uid, []).append(todo)
+            if todo.todo_id not in self._under_way:  # whoever asks again is told of it again, until it is struck off
+                self._under_way.add(todo.todo_id)
+                by_uid.setdefault(todo.uid, []).append(todo)
         for uid, todos_of_uid in by_uid.items():
             self._carry_out_of(uid, todos_of_uid)
 
     def _carry_out_of(self, uid: str, todos: list[ToDo]) -> None:
         not_done = len(todos)
+        todo_ids = tuple([todo.todo_id for todo in todos])
 
         def on_done(_: Any) -> None:
             nonlocal not_done
             not_done -= 1
             if not not_done:
-                self._engine.call(StrikeToDos(uid=uid, todo_ids=tuple([todo.todo_id for todo in todos])))
+                self._engine.call(StrikeToDos(uid=uid, todo_ids=todo_ids), on_struck)
+
+        def on_struck(_: Any) -> None:
+            self._under_way.difference_update(todo_ids)
 
         for todo in todos:
             self._engine.call(self._operation_of(todo), on_done)
@@ -175,14 +201,31 @@ class Sessions:
         )
 
     def take_todos(self) -> None:
-        """Things to do are overdue: whoever asks first does them."""
-        self._engine.call(TakeToDos(node=self._context.node), self.carry_out)
+        """Things to do are overdue: whoever asks first does them. One call at a time, and one more for all that was
+        announced meanwhile."""
+        if self._taking_todos:
+            self._todos_again = True
+            return
+        self._taking_todos = True
+        self._engine.call(TakeToDos(node=self._context.node), self._on_todos)
+
+    def _on_todos(self, todos: tuple[ToDo, ...]) -> None:
+        self._taking_todos = False
+        if self._todos_again:
+            self._todos_again = False
+            self.take_todos()
+        self.carry_out(todos)
 
     def read_orders(self) -> None:
-        """This node has orders."""
+        """This node has orders. One call at a time, as for things to do."""
+        if self._reading_orders:
+            self._orders_again = True
+            return
+        self._reading_orders = True
         self._engine.call(ReadOrders(node=self._context.node, cursor=self._orders_cursor), self._on_orders)
 
     def _on_orders(self, answer: Orders) -> None:
+        self._reading_orders = False
         self._orders_cursor = max(self._orders_cursor, answer.cursor)
         for order in answer.orders:
             session = self._by_id.get(order.session_id)
@@ -193,3 +236,6 @@ class Sessions:
                 self._transports.reply(link, Kicked(order.code, order.message))
             self.part(session, link)
             self._transports.say_goodbye(link, order.code, order.message)
+        if self._orders_again:
+            self._orders_again = False
+            self.read_orders()

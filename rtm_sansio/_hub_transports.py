@@ -11,6 +11,7 @@ from ._hubparts import AttachedSession, HubContext, ServerLink, ServerPhase
 from ._wire import ServerWire
 from .codes import Code
 from .effects import CloseTransport, PauseReading, ResumeReading, Transmit
+from .events import LoginWithdrawn
 from .messages import HEARTBEAT, LOGIN_BYTES, SUBPROTOCOL_MSGPACK, encode_in_pieces
 
 _HEARTBEAT_FRAME = encode_frame(HEARTBEAT)
@@ -63,13 +64,20 @@ class Transports:
 
     def forget(self, link: ServerLink) -> None:
         """The id is gone; nothing refers to the link any more but what is in flight."""
+        self._withdraw(link)
         del self._links[link.transport_id]
         self._dirty.pop(link, None)
-        link.blocks = link.replies = None
-        link.heartbeats = 0
+        link.blocks = link.replies = link.early_want = None
+        link.heartbeats = link.reply_bytes = 0
         if len(self._deadlines) > 2 * len(self._links) + _STALE_DEADLINES:
             self._deadlines = [entry for entry in self._deadlines if entry[2].transport_id in self._links]
             heapq.heapify(self._deadlines)
+
+    def _withdraw(self, link: ServerLink) -> None:
+        """Whatever the authenticator says of this transport from now on comes too late."""
+        if link.login is not None or link.renewals:
+            link.login = link.renewals = None
+            self._context.outputs.append(LoginWithdrawn(transport_id=link.transport_id))
 
     def lost(self, link: ServerLink) -> None:
         """The driver has lost the transport; its session goes on as interrupted."""
@@ -104,7 +112,8 @@ class Transports:
         self.transmit_wire(link)
         link.phase = ServerPhase.CLOSING
         link.since = self._context.now
-        link.login = link.early = link.renewals = None
+        self._withdraw(link)
+        link.early_want = link.early_logout = None
         self.schedule(link)
 
     def violation(self, link: ServerLink, reason: str, *, close_code: int = 1002) -> None:
@@ -198,6 +207,19 @@ class Transports:
         else:
             link.replies.append(message)
 
+    def reply_much(self, link: ServerLink, message: Any, at_least: int) -> bool:
+        """The same for a message that is long, or comes often: it will have ``at_least`` so many bytes.
+
+        False if the transport had to be dropped: its outbound buffer would pass the bound by replies alone (S51). That
+        is known here, before any of them is encoded.
+        """
+        link.reply_bytes += at_least
+        if link.unsent + link.reply_bytes > self._config.max_outbound_bytes:
+            self.drop(link, "abort")
+            return False
+        self.reply(link, message)
+        return True
+
     def give(self, link: ServerLink, frame: bytes) -> None:
         """Put a whole frame behind what waits from logs."""
         if link.blocks is None:
@@ -252,7 +274,8 @@ class Transports:
         blocks, replies = link.blocks, link.replies
         frames: list[bytes] = []
         if replies is not None:
-            frames += map(encode_frame, encode_in_pieces(replies, self._config.max_frame_bytes))
+            pieces = encode_in_pieces(replies, self._config.max_frame_bytes, link.reply_bytes)
+            frames += map(encode_frame, pieces)
         if link.heartbeats:
             frames.append(_HEARTBEAT_FRAME * link.heartbeats)
         if frames and link.unsent + sum(map(len, frames)) > self._config.max_outbound_bytes:
@@ -264,7 +287,7 @@ class Transports:
             return True
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         link.blocks = link.replies = None
-        link.heartbeats = link.pending = 0
+        link.heartbeats = link.pending = link.reply_bytes = 0
         link.transmitted += len(data)
         self._context.outputs.append(Transmit(transport_id=link.transport_id, data=data))
         return True

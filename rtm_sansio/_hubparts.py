@@ -12,7 +12,7 @@ from ._wire import ServerWire
 from .config import ServerConfig
 from .errors import InvalidState
 from .logs import Block
-from .messages import Login
+from .messages import Login, Logout
 from .operations import AppendItem
 
 MAX_EPOCH_BYTES = 64
@@ -67,18 +67,17 @@ class ServerLink:
     __slots__ = (
         "blocks",
         "deadline_at",
-        "early",
+        "early_logout",
+        "early_want",
         "heartbeats",
         "last_received",
         "login",
         "paused_at",
         "pending",
         "phase",
-        "rate_error_at",
-        "rate_error_since",
-        "rate_excess",
         "renewals",
         "replies",
+        "reply_bytes",
         "session",
         "since",
         "stalled_since",
@@ -96,10 +95,13 @@ class ServerLink:
         self.since = now  # when it was accepted, when it was welcomed, or when its closing began
         self.last_received = now
         self.login: Login | None = None
-        self.early: list[Any] | None = None  # what came behind the login, until it is accepted (S59)
+        # What came behind the login, until it is accepted (S59). The statement as bytes: they take the least room.
+        self.early_want: bytes | None = None
+        self.early_logout: Logout | None = None
         self.session: AttachedSession | None = None
         self.renewals: deque[Any] | None = None  # the first of them is with the authenticator
         self.replies: list[Any] | None = None
+        self.reply_bytes = 0  # what those of them that may be much will have at least
         self.heartbeats = 0  # answers that are due
         self.blocks: list[bytes] | None = None  # whole frames of logs, in order
         self.pending = 0  # their bytes
@@ -108,9 +110,6 @@ class ServerLink:
         self.taken = 0
         self.stalled_since = now
         self.paused_at: float | None = None
-        self.rate_error_since: float | None = None  # the first of a run of rate errors, and the last one
-        self.rate_error_at = now
-        self.rate_excess = 0  # units of that run
         self.deadline_at: float | None = None  # its place in the heap
 
 
@@ -126,25 +125,36 @@ class Position:
         self.given = given
 
 
+class Rate:
+    """How fast a session has asked of late, whatever transports it had (S45, S51)."""
+
+    __slots__ = ("bucket", "error_at", "error_since", "excess", "flood_bucket")
+
+    def __init__(self, bucket: TokenBucket, flood_bucket: TokenBucket) -> None:
+        self.bucket = bucket  # what is refused above
+        self.flood_bucket = flood_bucket  # what counts as a flood
+        self.error_since: float | None = None  # the first of a run of rate errors, and the last one
+        self.error_at = 0.0
+        self.excess = 0  # units of that run
+
+
 class AttachedSession:
     """A session while a transport of this hub serves it."""
 
     __slots__ = (
         "attach",
-        "bucket",
         "busy",
         "channels",
         "confirmed",
         "expires_at",
-        "flood_bucket",
         "freeing",
         "gathered",
         "held",
-        "leaves",
         "link",
         "login_epoch",
         "lowest_unanswered",
         "positions",
+        "rate",
         "reading",
         "session_id",
         "stated",
@@ -162,8 +172,7 @@ class AttachedSession:
         login_epoch: int,
         attach: int,
         expires_at: float | None,
-        bucket: TokenBucket,
-        flood_bucket: TokenBucket,
+        rate: Rate,
     ) -> None:
         self.link: ServerLink | None = link
         self.uid = uid
@@ -171,8 +180,7 @@ class AttachedSession:
         self.login_epoch = login_epoch
         self.attach = attach
         self.expires_at = expires_at
-        self.bucket = bucket
-        self.flood_bucket = flood_bucket
+        self.rate = rate
         self.confirmed = False  # whether the engine knows that the client has this attachment's welcome (S18)
         self.lowest_unanswered = 0
         self.channels: dict[str, WatchedChannel] = {}
@@ -182,7 +190,6 @@ class AttachedSession:
         self.stated = False
         self.busy = True  # until its statement is answered (S59)
         self.freeing = False
-        self.leaves = False  # its logout was read, and its transport is gone: it ends when nothing is gathered
         self.gathered = 0  # its messages that wait for an append, or for the answer to one
         self.waiting: deque[tuple[int, Any]] | None = None  # requests that wait for those before them (S46); sizes
         self.waiting_bytes = 0
@@ -208,6 +215,8 @@ class WatchedChannel:
         "flushed_end",
         "fresh",
         "gathered",
+        "gathered_by_number",
+        "gathered_bytes",
         "live",
         "missed",
         "name",
@@ -226,7 +235,9 @@ class WatchedChannel:
         self.live: dict[ServerLink, None] = {}
         self.users = 0  # members, and whatever is under way
         self.gathered: list[Gathered] = []
-        self.appending = False
+        self.appending: list[Gathered] | None = None  # what the engine was asked to append, until it answers
+        self.gathered_bytes = 0  # of both together
+        self.gathered_by_number: dict[tuple[bytes, int], Gathered] | None = None  # of both, once they are too much
         self.watched = False
         self.waiters: list[Callable[[], None]] | None = None  # who waits for the subscription to be confirmed
         self.reading_hole = False

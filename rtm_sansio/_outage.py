@@ -12,14 +12,14 @@ from .errors import RtmError
 from .events import ReconnectProblem
 from .states import ConnectionState
 
-_SHOWN_VIOLATIONS = 3
-"""So many protocol errors in a row are more than bad luck (F-61)."""
+_SHOWN_FAULTS = 3
+"""So many protocol errors or verdicts in a row are more than bad luck (F-61), though each login is accepted."""
 
 
 class Outage:
     """Arms the timers GRACE and RETRY; it makes no attempt and switches no state itself."""
 
-    __slots__ = ("_backoff", "_context", "_interrupted", "_problems", "_told", "_violations")
+    __slots__ = ("_backoff", "_context", "_faults", "_hurried", "_interrupted", "_problems", "_told")
 
     def __init__(self, context: Context, rng: random.Random) -> None:
         config = context.config
@@ -33,13 +33,18 @@ class Outage:
         self._interrupted = False
         self._problems: dict[str, str] = {}
         self._told: set[str] = set()
-        self._violations = 0
+        self._faults = 0
+        self._hurried = False
 
     def begin_login(self) -> None:
         """A new ``login`` knows nothing of what was before."""
-        self._backoff.reset()
-        self._violations = 0
+        self._start_anew()
         self.over()
+
+    def _start_anew(self) -> None:
+        self._backoff.reset()
+        self._faults = 0
+        self._hurried = False
 
     def over(self) -> None:
         """All is restored, or given up."""
@@ -51,8 +56,13 @@ class Outage:
     def link_lived(self, seconds: float) -> None:
         """Only a connection that lived long enough starts the counts again (S21, F-60, F-61)."""
         if seconds >= self._context.config.stable_after_seconds:
-            self._backoff.reset()
-            self._violations = 0
+            self._start_anew()
+
+    def may_hurry(self) -> bool:
+        """Whether the next attempt may be made at once, because it will do something else than the last one: True
+        once until a connection has lived. A server that accepts and refuses in turn gets no hot loop (F-52, F-60)."""
+        hurried, self._hurried = self._hurried, True
+        return not hurried
 
     def entered_reconnecting(self) -> None:
         """The app sees the outage from now on, and what was wrong in it so far."""
@@ -76,11 +86,11 @@ class Outage:
         if state is ConnectionState.CONNECTED and not self._interrupted:
             self._interrupted = True
             context.arm(ClientTimer.GRACE, context.config.interruption_grace_seconds)
-        self._violations = self._violations + 1 if cause.code == "protocol_error" else 0
-        if self._violations == _SHOWN_VIOLATIONS and state is ConnectionState.CONNECTED:
+        self._faults = self._faults + 1 if verdict or cause.code == "protocol_error" else 0
+        if self._faults == _SHOWN_FAULTS and state is ConnectionState.CONNECTED:
             # Each time the session was restored unseen: the app would never hear of a loop.
             context.outputs.append(ReconnectProblem(code=cause.code, message=str(cause)))
-        elif verdict or report or self._violations == _SHOWN_VIOLATIONS:
+        elif verdict or report or self._faults == _SHOWN_FAULTS:
             self.report(cause, state)
         context.arm(ClientTimer.RETRY, 0.0 if at_once else self._delay(state, verdict, sensible_seconds(retry_after)))
 

@@ -51,6 +51,7 @@ def fits(welcome: Welcome) -> bool:
     )
     return (
         len(welcome.session_id) == _ID_BYTES
+        and welcome.login_epoch >= 0  # it is quoted at each login, which a server refuses with a negative one
         and all(_SHORTEST_SECONDS <= duration <= _LONGEST_SECONDS for duration in durations)
         and all(count >= 1 for count in counts)
         and limits.heartbeat_interval < limits.silence_timeout

@@ -115,6 +115,14 @@ def check_authenticator(authenticate: object) -> None:
         )
 
 
+def without_token(text: str, token: str) -> str:
+    """What an exception of an authenticator says, for the log: it may quote the token, as it is or in a ``repr``."""
+    for secret in (token, repr(token)[1:-1]):
+        if secret:
+            text = text.replace(secret, "<token>")
+    return text
+
+
 class FailureNotes:
     """Which failures of an authenticator or a token provider are worth a traceback in the log: each kind at once, and
     then once in ``interval_seconds``. Whoever tries again all the time must not fill a disk.

@@ -96,7 +96,8 @@ class ClientConfig(_Settings):
     max_queued_events: int = 10_000
     """Events waiting in one home that is iterated (S52)."""
     max_queued_bytes: int = 8 * 1024 * 1024
-    """Their message bytes (S52)."""
+    """Their names and messages in bytes, text beyond ASCII as four a character; also in a home that nobody iterates
+    (S52)."""
     max_uniterated_events: int = 1_000
     """Events kept in a home that nobody iterates (S52)."""
     max_message_bytes: int = 128 * 1024 + 1024
@@ -170,7 +171,7 @@ class ServerConfig(_Settings):
     max_log_bytes: int = 16 * 1024 * 1024
     """Bytes of one log (S33, S55)."""
     max_engine_bytes: int = 1024 * 1024 * 1024
-    """Bytes of all logs of an embedded engine (S55)."""
+    """Bytes of all logs of an embedded engine, and of what it knows of sessions that sent, or left (S55)."""
     log_identity_seconds: float = 86_400.0
     """A log's epoch and offset outlive its last entry and member by this (S58)."""
     max_idle_logs: int = 100_000

@@ -200,7 +200,17 @@ class RenewalRequested(msgspec.Struct, frozen=True, kw_only=True):
         return f"RenewalRequested(transport_id={self.transport_id}, number={self.number}, uid={self.uid!r})"
 
 
-HubEvent = LoginRequested | RenewalRequested
+class LoginWithdrawn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Nobody waits for the verdict on this transport's login or renewal any more: it is gone, or out of time.
+
+    May be ignored, for a verdict is then without effect. But an authenticator that takes long should not be asked, or
+    logins that were given up shut out those that were not (S51).
+    """
+
+    transport_id: int
+
+
+HubEvent = LoginRequested | RenewalRequested | LoginWithdrawn
 
 _CHANNEL_EVENTS = (ChannelMessageReceived, MemberJoined, MemberLeft, MessagesLost, ChannelLost)
 

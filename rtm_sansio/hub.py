@@ -76,7 +76,7 @@ class Hub:
         self._engine = engine = EnginePort(context, external=external_engine)
         self._flood_gate = flood_gate = FloodGate(context, transports)
         self._channels = channels = Channels(context, transports, engine, flood_gate)
-        self._sessions = sessions = Sessions(context, transports, engine, channels)
+        self._sessions = sessions = Sessions(context, transports, engine, channels, flood_gate)
         self._logins = logins = Logins(context, transports, engine, channels, sessions, flood_gate, self._deliver)
         memberships = Memberships(engine, channels)
         self._requests = requests = Requests(context, transports, engine, channels, sessions, memberships, flood_gate)
@@ -211,6 +211,7 @@ class Hub:
         """The server stops: every transport gets a close frame 1001 and is closed. Whatever comes later is ignored."""
         self._context.advance(now)
         self._context.closed = True
+        self._sessions.close()
         self._transports.close()
 
     # ----------------------------------------------------------------------------------------- what arrives
@@ -241,8 +242,11 @@ class Hub:
             self._transports.violation(link, str(fault))
             return
         if skipped:
+            if link.session is None:
+                self._transports.violation(link, "an unknown message before the welcome")
+                return
             self.unknown_messages += skipped
-            if link.session is not None and self._flood_gate.is_flood(link, link.session, skipped):
+            if self._flood_gate.is_flood(link, link.session, skipped):
                 return
         on_message = self._on_message
         for message in messages:

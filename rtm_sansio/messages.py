@@ -2,13 +2,13 @@
 
 One WebSocket message carries an array of these (a batch); the empty array is the heartbeat and its answer. Each
 message is an array whose first element is an integer tag. Trailing fields that a reader does not know are ignored; an
-unknown tag of 128 or above is skipped and counted, an unknown tag below is a protocol error.
+unknown tag of 128 or above is skipped and counted, an unknown tag below is a protocol error. So it is with entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Generic, NoReturn, TypeVar, cast
+from collections.abc import Sequence
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
@@ -19,8 +19,12 @@ FIRST_OPTIONAL_TAG = 128
 LOGIN_BYTES = 16 * 1024
 """What one WebSocket message may hold before the login is accepted (S45)."""
 _ENTRIES_TAG = 5
+_MAX_ARRAY_HEADER = 5
 MAX_SKIPPED = 1024
 """Optional messages of a later version in one batch; more are a protocol error (S50)."""
+MAX_UNKNOWN_ENTRIES = 16 * 1024
+"""The same for entries. A batch of the usual size has room for so many of eight bytes, and none is as short as that
+that says something."""
 HEARTBEAT = b"\x90"
 """An empty array: the heartbeat and its answer."""
 
@@ -335,13 +339,36 @@ def encode_batch(messages: Sequence[object]) -> bytes:
     return _encoder.encode(messages)
 
 
-def encode_in_pieces(messages: Sequence[object], max_bytes: int) -> list[bytes]:
-    """Batches of at most ``max_bytes``, halving where one would be larger; a single message is never split (S45)."""
-    payload = _encoder.encode(messages)
-    if len(payload) <= max_bytes or len(messages) == 1:
-        return [payload]
-    middle = len(messages) // 2
-    return encode_in_pieces(messages[:middle], max_bytes) + encode_in_pieces(messages[middle:], max_bytes)
+def encode_in_pieces(messages: Sequence[object], max_bytes: int, at_least: int = 0) -> list[bytes]:
+    """Batches of at most ``max_bytes``, as few as their order allows; a single message is never split (S45).
+
+    ``at_least`` is what all of them are known to have: what cannot fit into one batch is not tried.
+    """
+    if at_least <= max_bytes or len(messages) == 1:
+        payload = _encoder.encode(messages)
+        if len(payload) <= max_bytes or len(messages) == 1:
+            return [payload]
+    pieces: list[bytes] = []
+    batch: list[bytes] = []
+    room = max_bytes - _MAX_ARRAY_HEADER
+    for message in messages:
+        encoded = _encoder.encode(message)
+        if batch and len(encoded) > room:
+            pieces.append(_array_header(len(batch)) + b"".join(batch))
+            batch, room = [], max_bytes - _MAX_ARRAY_HEADER
+        batch.append(encoded)
+        room -= len(encoded)
+    pieces.append(_array_header(len(batch)) + b"".join(batch))
+    return pieces
+
+
+def _array_header(count: int) -> bytes:
+    """How MessagePack begins an array."""
+    if count < 0x10:
+        return bytes((0x90 | count,))
+    if count < 0x10000:
+        return b"\xdc" + count.to_bytes(2, "big")
+    return b"\xdd" + count.to_bytes(4, "big")
 
 
 def encode_block(log: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:
@@ -352,13 +379,13 @@ def encode_block(log: str, epoch: bytes, first_offset: int, entries: Sequence[by
 class BatchDecoder(Generic[_M]):
     """Decodes batches of one direction; counts the optional messages that it did not know.
 
-    ``decode_growing`` is tried on a message that does not decode, and raises if it cannot help.
+    Messages with ``entries_tag`` hold entries, among which there may be unknown ones too.
     """
 
-    __slots__ = ("_batch", "_decode_growing", "_one", "_raw")
+    __slots__ = ("_batch", "_entries_tag", "_one", "_raw")
 
-    def __init__(self, union: object, decode_growing: Callable[[int, msgspec.Raw], _M]) -> None:
-        self._decode_growing = decode_growing
+    def __init__(self, union: object, *, entries_tag: int | None) -> None:
+        self._entries_tag = entries_tag
         self._batch: msgspec.msgpack.Decoder[list[_M]] = msgspec.msgpack.Decoder(list[union])  # type: ignore[valid-type]
         self._one: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(union)
         self._raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -376,7 +403,7 @@ class BatchDecoder(Generic[_M]):
     def _decode_singly(self, payload: bytes) -> tuple[list[_M], int]:
         # One unknown tag fails a whole batch: go through it message by message, so that version 1 can grow.
         messages: list[_M] = []
-        skipped = 0
+        skipped = unknown_entries = 0
         try:
             for raw in self._raw.decode(payload):
                 # A look at the tag is cheap, while a message that does not decode costs an exception.
@@ -385,11 +412,11 @@ class BatchDecoder(Generic[_M]):
                     skipped += 1
                     if skipped > MAX_SKIPPED:
                         raise MalformedBatch(f"a batch of more than {MAX_SKIPPED} unknown messages")
-                    continue
-                try:
+                elif tag == self._entries_tag:
+                    block, unknown_entries = _decode_growing_entries(raw, unknown_entries)
+                    messages.append(cast("_M", block))
+                else:
                     messages.append(self._one.decode(raw))
-                except _DECODE_FAULTS:
-                    messages.append(self._decode_growing(tag, raw))
         except _DECODE_FAULTS as fault:
             raise MalformedBatch(f"not a batch of protocol version 1: {fault}") from fault
         return messages, skipped
@@ -412,38 +439,37 @@ def _claimed_count(payload: bytes) -> int:
 
 def _tag_of(raw: msgspec.Raw) -> int:
     view = memoryview(raw)
-    if 0x91 <= view[0] <= 0x9F and view[1] < FIRST_OPTIONAL_TAG:
-        return view[1]  # a short array that begins with a small number, as all messages of version 1 do
+    if 0x91 <= view[0] <= 0x9F:  # a short array, as all messages of version 1 are
+        first = view[1]
+        if first < FIRST_OPTIONAL_TAG:
+            return first
+        if first == 0xCC:  # a number of one byte
+            return view[2]
     fields = _tag_decoder.decode(raw)
     return _int_decoder.decode(fields[0]) if fields else -1
 
 
-def _decode_growing_entries(tag: int, raw: msgspec.Raw) -> ServerMessage:
-    """``Entries`` among which are some of a later version."""
-    if tag != _ENTRIES_TAG:
-        _refuse_growing(tag, raw)
+def _decode_growing_entries(raw: msgspec.Raw, unknown: int) -> tuple[Entries, int]:
+    """``Entries`` among which are some of a later version, and ``unknown`` with their number added."""
     block = _raw_entries_decoder.decode(raw)
     entries: list[Entry | UnknownEntry] = []
     for one in block.entries:
-        try:
+        tag = _tag_of(one)
+        if tag < FIRST_OPTIONAL_TAG:
             entries.append(_entry_decoder.decode(one))
-        except _DECODE_FAULTS:
-            tag = _tag_of(one)
-            if tag < FIRST_OPTIONAL_TAG:
-                raise
+        elif unknown < MAX_UNKNOWN_ENTRIES:
+            unknown += 1
             entries.append(UnknownEntry(tag))
-    return Entries(block.log, block.epoch, block.first_offset, cast("list[Entry]", entries))
-
-
-def _refuse_growing(tag: int, raw: msgspec.Raw) -> NoReturn:
-    raise msgspec.ValidationError(f"message {tag} is unknown, or has other fields")
+        else:
+            raise MalformedBatch(f"a batch of more than {MAX_UNKNOWN_ENTRIES} unknown entries")
+    return Entries(block.log, block.epoch, block.first_offset, cast("list[Entry]", entries)), unknown
 
 
 def client_decoder() -> BatchDecoder[ClientMessage]:
     """For what a client sends."""
-    return BatchDecoder(ClientMessage, _refuse_growing)
+    return BatchDecoder(ClientMessage, entries_tag=None)
 
 
 def server_decoder() -> BatchDecoder[ServerMessage]:
     """For what a server sends."""
-    return BatchDecoder(ServerMessage, _decode_growing_entries)
+    return BatchDecoder(ServerMessage, entries_tag=_ENTRIES_TAG)

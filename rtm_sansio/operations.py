@@ -13,6 +13,21 @@ import msgspec
 from .events import LeaveCause
 from .logs import Block, Reading
 
+SECRET_FIELDS = frozenset({"login_id", "session_id", "new_session_id", "quoted_session_id"})
+"""Ids that give access to a session (S19)."""
+
+
+class _Discreet(msgspec.Struct, frozen=True):
+    """A value whose text form shows none of the secret ids in it, only whether there is one."""
+
+    def __repr__(self) -> str:
+        fields = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        shown = (
+            f"{name}={'<hidden>' if name in SECRET_FIELDS and value is not None else repr(value)}"
+            for name, value in fields
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 
 class Refusal(msgspec.Struct, frozen=True, gc=False):
     """The operation was refused and changed nothing."""
@@ -25,7 +40,7 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 # --- things to do, and orders
 
 
-class LeaveToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LeaveToDo(_Discreet, frozen=True, kw_only=True, gc=False):
     """An ended session is to leave a channel. Idempotent: it names the session."""
 
     todo_id: int
@@ -35,7 +50,7 @@ class LeaveToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     cause: LeaveCause
 
 
-class OrderToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class OrderToDo(_Discreet, frozen=True, kw_only=True, gc=False):
     """A node is to drop a transport of a session: every attachment up to ``attach``."""
 
     todo_id: int
@@ -50,7 +65,7 @@ class OrderToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 ToDo = LeaveToDo | OrderToDo
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Order(_Discreet, frozen=True, kw_only=True, gc=False):
     """One entry of a node's log of orders (E9)."""
 
     session_id: bytes
@@ -62,7 +77,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 # --- operations on a user's home
 
 
-class AttachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class AttachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     """A login was accepted by the authenticator: decide between a new session, a resume and a refusal (S18, S19, S26,
     S30, S31)."""
 
@@ -77,7 +92,7 @@ class AttachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     quoted_attach: int | None
 
 
-class Attached(msgspec.Struct, frozen=True, kw_only=True):
+class Attached(_Discreet, frozen=True, kw_only=True):
     """The session that the transport now serves, and the channels of its user's home."""
 
     session_id: bytes
@@ -88,7 +103,7 @@ class Attached(msgspec.Struct, frozen=True, kw_only=True):
     todos: tuple[ToDo, ...]
 
 
-class ConfirmAttach(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ConfirmAttach(_Discreet, frozen=True, kw_only=True, gc=False):
     """The client has received the welcome of this attach number: an older one is a copy of the process (S18)."""
 
     uid: str
@@ -96,7 +111,7 @@ class ConfirmAttach(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attach: int
 
 
-class DetachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class DetachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     """The transport is gone; the session was last heard ``silent_seconds`` ago (S14). A later attachment makes it
     void."""
 
@@ -106,7 +121,7 @@ class DetachSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     silent_seconds: float
 
 
-class EndSession(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class EndSession(_Discreet, frozen=True, kw_only=True, gc=False):
     """End a user's session: this one, or (None) whichever there is. ``spoil_epoch`` refuses its return with ``code``
     (S31)."""
 
@@ -126,7 +141,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     todos: tuple[ToDo, ...]
 
 
-class ListChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class ListChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """List a channel in the user's home before joining it, or strike it after leaving (E2). Refused to any attachment
     but the last one: a late strike would hide a membership from the end of the session (E8)."""
 
@@ -168,7 +183,7 @@ class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     end: int
 
 
-class JoinChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class JoinChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """Make the session a member (S47). ``number`` is None in a statement, whose repetition is harmless (S59).
 
     Refused to a session that has ended, and to an older attachment than the one that joined or left last (E2, E8).
@@ -195,7 +210,7 @@ class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
     block: Block | None
 
 
-class LeaveChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class LeaveChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late
     join is refused (E2). Without, it is refused to an older attachment than the one that joined last (E8).
 
@@ -220,7 +235,7 @@ class ChannelLeft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     block: Block | None
 
 
-class AppendItem(msgspec.Struct, frozen=True, gc=False):
+class AppendItem(_Discreet, frozen=True, gc=False):
     """One message to append, and which request of which session it is (S46). ``sent_at`` is the time in the entry, in
     Unix milliseconds: a part of the outcome."""
 
@@ -309,7 +324,12 @@ def home_of_operation(operation: Operation) -> str:
         return "c:" + operation.channel
     if isinstance(operation, (PostOrder, ReadOrders, TakeToDos)):
         return "n:" + operation.node
-    return "u:" + operation.uid
+    return home_of_user(operation.uid)
+
+
+def home_of_user(uid: str) -> str:
+    """The home of a user."""
+    return "u:" + uid
 
 
 # --- announcements to nodes

@@ -2,8 +2,8 @@
 
 A channel's queue that someone iterates is lossless (the core holds the log before it overflows). One that nobody
 iterates keeps the newest events and says in place of the others how many it dropped; so does the client's own, iterated
-or not, for its events stand in no log. Nothing here blocks, waits or locks: that is
-the frontend's part.
+or not, for its events stand in no log. Each bound is one of events and one of bytes. Nothing here blocks, waits or
+locks: that is the frontend's part.
 """
 
 from __future__ import annotations
@@ -22,23 +22,63 @@ from .events import (
     ClientEvent,
     ConnectionStateChanged,
     EventsDropped,
+    MemberJoined,
+    MemberLeft,
 )
 from .states import ConnectionChangeReason, ConnectionState
 
+_MAX_CHARACTER_BYTES = 4
 _EVENT_TYPES = frozenset((*get_args(ClientEvent), *get_args(ChannelEvent)))
 
 
 def event_bytes(event: Any) -> int:
-    """What an event counts against the byte bound of its queue: the characters or bytes of its message."""
-    return len(event.message) if type(event) is ChannelMessageReceived else 0
+    """What an event counts against the byte bound of its queue: all that a peer can make large in it, its uid and its
+    message or text.
+
+    Text beyond ASCII counts four bytes a character, the most that it can take in memory; what it takes is not to be
+    had as fast as this.
+    """
+    kind = type(event)  # pyright: ignore[reportUnknownVariableType]
+    if kind is ChannelMessageReceived:
+        message = event.message
+        size = len(message)
+        if type(message) is str and not message.isascii():
+            size *= _MAX_CHARACTER_BYTES
+        return size + len(event.uid)
+    if kind is MemberJoined or kind is MemberLeft:
+        return len(event.uid)
+    text = getattr(event, "message", None) or ""
+    return len(text) if text.isascii() else _MAX_CHARACTER_BYTES * len(text)
 
 
 class HomeQueue:
-    """The events of one home: a channel's, or the client's own (``home`` is "")."""
+    """The events of one home: a channel's, or the client's own (``home`` is "").
 
-    __slots__ = ("_bytes", "_dropped", "_end", "_ended", "_events", "_iterated", "_max_own", "_max_uniterated", "home")
+    ``max_queued_bytes`` is for all that waits, as ``event_bytes`` counts it: beyond it the oldest are dropped, but
+    never the newest event. As that of events, the bound is the core's part while a channel is iterated.
+    """
 
-    def __init__(self, home: str, *, max_uniterated_events: int, max_queued_events: int) -> None:
+    __slots__ = (
+        "_bytes",
+        "_dropped",
+        "_end",
+        "_ended",
+        "_events",
+        "_iterated",
+        "_max_bytes",
+        "_max_own",
+        "_max_uniterated",
+        "home",
+    )
+
+    def __init__(
+        self,
+        home: str,
+        *,
+        max_uniterated_events: int,
+        max_queued_events: int,
+        max_queued_bytes: int = 8 * 1024 * 1024,
+    ) -> None:
         self.home = home
         self._events: deque[Any] = deque()
         self._bytes = 0
@@ -47,6 +87,7 @@ class HomeQueue:
         self._ended = False
         self._end: RtmError | None = None
         self._max_uniterated = max_uniterated_events
+        self._max_bytes = max_queued_bytes
         # A channel's log is held before its queue is full (S52). The client's own events have no log to wait in.
         self._max_own = None if home else max_queued_events
 
@@ -93,8 +134,11 @@ class HomeQueue:
 
     def _shorten(self) -> None:
         bound = self._max_own if self._iterated else self._max_uniterated
-        while bound is not None and len(self._events) > bound:
-            self._bytes -= event_bytes(self._events.popleft())
+        if bound is None:
+            return
+        events = self._events
+        while len(events) > bound or (self._bytes > self._max_bytes and len(events) > 1):
+            self._bytes -= event_bytes(events.popleft())
             self._dropped += 1
 
     def pop(self) -> Any | None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from .errors import RtmError
+from .operations import SECRET_FIELDS
 
 Direction = Literal["in", "out", "raised"]
 """``in`` for a call, ``out`` for outputs that were taken, ``raised`` for a call that was refused with an error."""
@@ -20,7 +21,7 @@ Record = tuple[Direction, str, Any]
 """Direction, the method's name, and its arguments by name, the outputs, or the error."""
 
 _READS = frozenset({"cursor", "next_deadline", "next_timer"})
-_SECRETS = frozenset({"token", "login_id", "session_id", "new_session_id", "quoted_session_id"})
+_SECRETS = SECRET_FIELDS | {"token"}
 _HIDDEN = "<hidden>"
 
 
@@ -28,8 +29,9 @@ class Recorded:
     """Forwards everything to ``core`` and calls ``record`` with each input before, and with outputs after.
 
     Calls that only read are forwarded and not recorded, nor are takes that gave nothing: they change nothing. Unless
-    ``secrets`` is set, tokens and the ids that are kept as secret are hidden, and of bytes only their number is shown,
-    because a login's bytes hold its token (S19).
+    ``secrets`` is set, tokens and the ids that are kept as secret are hidden, of bytes only their number is shown,
+    because a login's bytes hold its token (S19), and of an exception that is not this library's only its type, because
+    that of a token provider may quote one. Those of the library are shown without what caused them.
     """
 
     def __init__(self, core: Any, record: Callable[[Direction, str, Any], None], *, secrets: bool = False) -> None:
@@ -63,7 +65,7 @@ class Recorded:
             try:
                 return call(*positional, **named)
             except RtmError as error:
-                self._record("raised", name, error)
+                self._record("raised", name, self._show("", error))
                 raise
 
         return recorded
@@ -95,6 +97,8 @@ def _hide(name: str, value: Any) -> Any:
         return _HIDDEN.encode() if isinstance(value, bytes) else _HIDDEN
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>".encode()
+    if isinstance(value, BaseException):
+        return _alone(value) if isinstance(value, RtmError) else type(value)
     if isinstance(value, list):
         hidden: list[Any] = [_hide("", one) for one in value]  # pyright: ignore[reportUnknownVariableType]
         return hidden
@@ -104,3 +108,11 @@ def _hide(name: str, value: Any) -> Any:
         fields = {field: getattr(value, field) for field in value.__struct_fields__}
         return msgspec.structs.replace(value, **{field: _hide(field, one) for field, one in fields.items()})
     return value
+
+
+def _alone(error: RtmError) -> RtmError:
+    """The same error without its cause and its traceback."""
+    fresh = type(error).__new__(type(error))
+    fresh.args = error.args
+    fresh.__dict__.update(error.__dict__)
+    return fresh

@@ -29,6 +29,7 @@ from .events import (
     ConnectionStateChanged,
     JoinReceipt,
     LoginRequested,
+    LoginWithdrawn,
     RenewalRequested,
     RequestCompleted,
     RequestErred,
@@ -325,6 +326,8 @@ class World:
         self._scheduled: list[tuple[float, int, Callable[[], None]]] = []
         self._external = nodes > 1 if external_engine is None else external_engine
         self.clients: list[VirtualClient] = []
+        self.withdrawn: list[int] = []
+        """The transports whose login nobody waits for any more."""
         self.engine: MemoryEngine | None = self._make_engine() if self._external else None
         self.nodes = [VirtualNode(self, index) for index in range(nodes)]
 
@@ -560,6 +563,8 @@ class World:
             self._engine_call(node, node.hub, output)
         elif isinstance(output, (LoginRequested, RenewalRequested)):
             self._judge(node, output)
+        elif isinstance(output, LoginWithdrawn):
+            self.withdrawn.append(output.transport_id)
         elif output.transport_id in node.transports:  # it may have been reset since the core said this
             transport = node.transports[output.transport_id]
             if isinstance(output, Transmit):

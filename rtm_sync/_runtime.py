@@ -95,6 +95,7 @@ class Home:
             name,
             max_uniterated_events=config.max_uniterated_events,
             max_queued_events=config.max_queued_events,
+            max_queued_bytes=config.max_queued_bytes,
         )
         self.feed: SimpleQueue[Any] | None = None
         """What the iterator reads, while there is one: events then wait here and not in the queue."""

@@ -19,13 +19,13 @@ from queue import Empty
 from types import TracebackType
 from typing import Any, Self
 
-from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, judge
+from rtm_sansio.auth import FailureNotes, Identity, LoginDenied, check_authenticator, judge, without_token
 from rtm_sansio.checks import check_ban
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.endpoints import check_address, check_config, check_server_tls
 from rtm_sansio.errors import ConfigError, InvalidState, RtmError
-from rtm_sansio.events import LoginRequested, RenewalRequested
+from rtm_sansio.events import LoginRequested, LoginWithdrawn, RenewalRequested
 from rtm_sansio.hub import Hub
 
 from ._driver import Driver
@@ -71,7 +71,9 @@ class _Hosting:
         self._refusals = FailureNotes()
         self._put_off = FailureNotes()
         self._notes_lock = threading.Lock()
-        self._workers = Workers("rtm-authenticator", threads=AUTHENTICATOR_THREADS, max_waiting=MAX_WAITING_LOGINS)
+        # Those that were given up still stand in the workers' queue, and are passed over when their turn comes.
+        self._workers = Workers("rtm-authenticator", threads=AUTHENTICATOR_THREADS, max_waiting=16 * MAX_WAITING_LOGINS)
+        self._awaited: dict[int, LoginRequested | RenewalRequested] = {}  # by transport; changed by the I/O thread only
         self.hub = Hub(config, entropy=os.urandom, rng=random.Random())
         self.driver = Driver(
             self.hub,
@@ -104,7 +106,9 @@ class _Hosting:
         self.driver.join(within + 1.0)
 
     def _on_output(self, output: Any) -> None:
-        if isinstance(output, (LoginRequested, RenewalRequested)):
+        if isinstance(output, LoginWithdrawn):
+            self._awaited.pop(output.transport_id, None)
+        elif isinstance(output, (LoginRequested, RenewalRequested)):
             if not self._blocking:
                 self._judge(output)(time.monotonic())
             else:
@@ -112,12 +116,25 @@ class _Hosting:
 
     def _judge_later(self, request: LoginRequested | RenewalRequested) -> None:
         try:
-            if self._workers.full:
+            if len(self._awaited) >= MAX_WAITING_LOGINS or self._workers.full:
                 raise RuntimeError("too many logins wait for the authenticator")
-            self._workers.submit(lambda: self.driver.post(self._judge(request)))
+            self._awaited[request.transport_id] = request
+            self._workers.submit(lambda: self._judge_now(request))
         except RuntimeError as fault:  # no thread to be had, or too much to do
+            self._awaited.pop(request.transport_id, None)
             self._note(self._put_off, logging.WARNING, "a login of %r is put off", request, fault)
             self._refusal(request, Code.UNAVAILABLE, "too many logins at a time", BUSY_RETRY_SECONDS)(time.monotonic())
+
+    def _judge_now(self, request: LoginRequested | RenewalRequested) -> None:
+        """On a worker's thread: unless nobody waits for the verdict any more."""
+        if self._awaited.get(request.transport_id) is request:
+            verdict = self._judge(request)
+            self.driver.post(lambda now: self._judged(request, verdict, now))
+
+    def _judged(self, request: LoginRequested | RenewalRequested, verdict: Callable[[float], None], now: float) -> None:
+        if self._awaited.get(request.transport_id) is request:
+            del self._awaited[request.transport_id]
+            verdict(now)
 
     def _judge(self, request: LoginRequested | RenewalRequested) -> Callable[[float], None]:
         """Ask the authenticator; returns what is to be done with the hub in consequence."""
@@ -144,7 +161,7 @@ class _Hosting:
             passed_over = notes.take(why, time.monotonic())
         if passed_over is not None:
             before = f" (and {passed_over} more since the last one told)" if passed_over else ""
-            log.log(level, f"! {what}%s: %s", request.uid, before, why)
+            log.log(level, f"! {what}%s: %s", request.uid, before, without_token(str(why), request.token))
 
     def _log_fault(self, request: LoginRequested | RenewalRequested, fault: Exception) -> None:
         with self._notes_lock:
@@ -152,10 +169,7 @@ class _Hosting:
         if passed_over is None:
             return  # a client that tries again and again must not fill the log
         # An exception may quote what it could not find: the token never reaches the log.
-        text = "".join(traceback.format_exception(fault)).rstrip()
-        for secret in (request.token, repr(request.token)[1:-1]):
-            if secret:
-                text = text.replace(secret, "<token>")
+        text = without_token("".join(traceback.format_exception(fault)).rstrip(), request.token)
         before = f" (and {passed_over} times before, in the same way)" if passed_over else ""
         log.error("! the authenticator failed for %r%s:\n%s", request.uid, before, text)
 

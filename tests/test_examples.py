@@ -109,6 +109,15 @@ def test_plain_server_as_a_process() -> None:
             process.kill()
 
 
+def test_plain_client_without_arguments() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    command = [sys.executable, str(ROOT / "examples" / "plain_socket_client.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: plain_socket_client.py")
+    assert "Traceback" not in done.stderr
+
+
 def test_trio_driver() -> None:
     """Client and server in one loop; the scenario suite does the rest."""
     trio: Any = pytest.importorskip("trio")

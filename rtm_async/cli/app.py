@@ -1,9 +1,11 @@
-"""The commands and their options; what they do stands in the modules named after them."""
+"""The commands and their options; what they do stands in the modules named after them.
+
+Each of those is imported when its command is run: none has to wait for what the others need.
+"""
 
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,12 @@ import click
 
 from rtm_sansio.errors import RtmError
 
-from . import demo as demo_command
-from . import serve as serve_command
-from . import talk
-from . import token as token_command
 from .running import DEFAULT_URL, CommandFailed, one_line
 
 _EXIT_FAILURE = 2
 _EXIT_INTERRUPTED = 130
+_LONGEST_LIFETIME_SECONDS = 9e15
+"""With the present time added it stays below 2**53, up to which a token's end is a time that a server accepts."""
 
 
 def run(arguments: list[str]) -> int:
@@ -51,13 +51,19 @@ def _describe_usage(fault: click.ClickException) -> str:
     path = context.command_path if context else "rtm"
     if isinstance(fault, click.NoSuchOption) and fault.option_name in ("-v", "--verbose") and context:
         return f"{text}: it stands before the command, as in rtm -v {context.info_name}"
-    if context and isinstance(context.command, click.Group):
-        text += _suggest(context, fault)
+    of_group = context is not None and isinstance(context.command, click.Group)
+    if isinstance(fault, click.NoSuchOption):
+        text = f"No such option {fault.option_name!r}"
+        if fault.possibilities:
+            text += f"; did you mean {' or '.join(fault.possibilities)}?"
+        elif of_group:
+            text += "; the options of a command stand behind it"
+    elif context and of_group:
+        text += _suggest_command(context, fault)
     return f"{text}; see {path} --help"
 
 
-def _suggest(context: click.Context, fault: click.ClickException) -> str:
-    """The names of the commands, if one was misspelt."""
+def _suggest_command(context: click.Context, fault: click.ClickException) -> str:
     known = list(getattr(context.command, "commands", {}))
     words = fault.format_message().split("'")
     close = difflib.get_close_matches(words[1], known, 1) if len(words) > 1 else []
@@ -67,6 +73,8 @@ def _suggest(context: click.Context, fault: click.ClickException) -> str:
 def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
+    import importlib.metadata
+
     try:
         click.echo(importlib.metadata.version("rtm-sansio"))
     except importlib.metadata.PackageNotFoundError:
@@ -83,6 +91,14 @@ def _parse_port(context: click.Context, parameter: click.Parameter, text: str | 
     from_environment = context.get_parameter_source("port") is click.core.ParameterSource.ENVIRONMENT
     where = "RTM_PORT" if from_environment else "--port"
     raise CommandFailed(f"{where} is {text!r}; it must be a whole number from 1 to 65535, or 0 for any free port")
+
+
+def _check_lifetime(context: click.Context, parameter: click.Parameter, seconds: float) -> float:
+    if not 0 < seconds <= _LONGEST_LIFETIME_SECONDS:  # NaN is not, either
+        raise CommandFailed(
+            f"--lifetime is {seconds:g}; it must be above 0 and at most {_LONGEST_LIFETIME_SECONDS:g} seconds"
+        )
+    return seconds
 
 
 _STATUSES = """
@@ -113,7 +129,7 @@ def commands(context: click.Context, verbose: int) -> None:
     """Real-time messaging over WebSocket.
 
     \b
-    Try it in two terminals:
+    Try it in three terminals, the last one once bob has joined:
       rtm serve --dev
       rtm listen --uid bob lobby
       rtm send --uid alice lobby "hello"
@@ -181,6 +197,8 @@ def serve(**options: Any) -> int:
     Every setting of the server can stand in the TOML file under its name, or in the environment in capitals
     behind RTM_, as RTM_PRESENCE_GRACE_SECONDS. An option beats the environment, and that beats the file.
     """
+    from . import serve as serve_command
+
     return serve_command.serve(serve_command.Options(**options))
 
 
@@ -191,6 +209,7 @@ def serve(**options: Any) -> int:
     "lifetime_seconds",
     "--lifetime",
     type=float,
+    callback=_check_lifetime,
     default=3600.0,
     show_default=True,
     metavar="SECONDS",
@@ -203,6 +222,8 @@ def token(key_file: Path | None, **options: Any) -> int:
 
     The server needs the same secret, or the public half of the key.
     """
+    from . import token as token_command
+
     return token_command.print_token(key_file, **options)
 
 
@@ -226,6 +247,8 @@ _ca = click.option(
 @click.argument("channels", nargs=-1, required=True, metavar="CHANNEL...")
 def listen(url: str, uid: str, token: str | None, ca: Path | None, channels: tuple[str, ...]) -> int:
     """Join channels and print what happens there, until Ctrl-C."""
+    from . import talk
+
     return talk.listen(url, uid, token, channels, ca_file=ca)
 
 
@@ -241,6 +264,8 @@ def send(url: str, uid: str, token: str | None, ca: Path | None, channel: str, m
 
     Without a MESSAGE, or with "-", each line of the standard input is a message; empty lines are passed over.
     """
+    from . import talk
+
     return talk.send(url, uid, token, channel, message, ca_file=ca)
 
 
@@ -254,10 +279,15 @@ def send(url: str, uid: str, token: str | None, ca: Path | None, channel: str, m
     help="How many times faster than the true times it runs.",
 )
 @click.option("--seed", type=int, help="For the moments of the outages. Default: a random one.")
-def demo(real_time: bool, scale: int, seed: int | None) -> int:
+@click.pass_context
+def demo(context: click.Context, real_time: bool, scale: int, seed: int | None) -> int:
     """Show what the library promises.
 
     Two users chat over a link that fails again and again; what both saw is compared with the rules. The exit status is
     1 if a promise was broken.
     """
+    if real_time and context.get_parameter_source("scale") is not click.core.ParameterSource.DEFAULT:
+        raise CommandFailed("--real-time runs at the true times, so --scale makes no sense; leave out one of them")
+    from . import demo as demo_command
+
     return demo_command.run_demo(scale=1 if real_time else scale, seed=seed)

@@ -8,10 +8,10 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.console import Console
 
 DEFAULT_PORT = 8765
 DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}"
@@ -25,11 +25,15 @@ class CommandFailed(Exception):
 
 def console() -> Console:
     """A console on the present stdout: coloured on a terminal, plain text in a pipe."""
+    from rich.console import Console
+
     return Console(highlight=False, soft_wrap=True)
 
 
 def say(*parts: str | tuple[str, str]) -> None:
     """Print one line, made of texts and of (text, style) pairs; nothing in a text is taken for markup."""
+    from rich.text import Text
+
     console().print(Text.assemble(*parts))
 
 
@@ -82,6 +86,7 @@ async def _supervise(work: Coroutine[Any, Any, int]) -> tuple[int, int | None]:
         for each in _SIGNALS:
             loop.add_signal_handler(each, stop, each)
     except NotImplementedError:  # pragma: no cover  # Windows: KeyboardInterrupt is all there is
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return await task, None
     try:
         result = await task

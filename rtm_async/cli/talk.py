@@ -8,13 +8,24 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import rtm_async
-from rtm_sansio.config import ClientConfig
-from rtm_sansio.errors import ChannelUnavailable, RtmError, SessionEnded
+from rtm_sansio.checks import check_name
+from rtm_sansio.config import ClientConfig, ServerConfig
+from rtm_sansio.errors import (
+    ChannelUnavailable,
+    InvalidArgument,
+    InvalidState,
+    LoginFailed,
+    NotConnected,
+    Outcome,
+    RequestTimeout,
+    RtmError,
+    SessionEnded,
+)
 from rtm_sansio.events import (
     ChannelLost,
     ChannelMessageReceived,
@@ -24,7 +35,6 @@ from rtm_sansio.events import (
     MemberLeft,
     MessagesLost,
     ReconnectProblem,
-    SendReceipt,
     TokenExpired,
     TokenWillExpire,
 )
@@ -53,6 +63,7 @@ def listen(url: str, uid: str, token: str | None, channels: tuple[str, ...], *, 
     """Print what happens in the channels until a signal; then the status is 128 and the number of the
     signal.
     """
+    _check_channels(channels)
     status, signal_number = run_until_signal(_listen(_client(url, ca_file), uid, token, channels))
     return 128 + signal_number if signal_number is not None else status
 
@@ -61,11 +72,30 @@ def send(
     url: str, uid: str, token: str | None, channel: str, message: str | None, *, ca_file: Path | None = None
 ) -> int:
     """Send one message, or each line of stdin, and print the receipts."""
+    _check_channels([channel])
+    if message is not None:
+        _check_text(message)
     status, signal_number = run_until_signal(_send(_client(url, ca_file), uid, token, channel, message))
     return 128 + signal_number if signal_number is not None else status
 
 
+def _check_channels(names: Iterable[str]) -> None:
+    """Raise InvalidArgument for names that no server takes, before one is asked."""
+    for name in names:
+        # How long a name may be is the server's to say.
+        check_name(name, "channel", max(ServerConfig().max_name_length, len(name)))
+
+
+def _check_text(message: str) -> None:
+    try:
+        message.encode()
+    except UnicodeEncodeError as fault:  # the bytes of the command line were none
+        raise CommandFailed("the message is not text in UTF-8") from fault
+
+
 def _client(url: str, ca_file: Path | None) -> rtm_async.Client:
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise CommandFailed("the URL must not hold a user name or password; give the token with --token")
     if ca_file is None:
         return rtm_async.Client(url, config=_CONFIG)
     if not url.lower().startswith("wss://"):
@@ -75,6 +105,51 @@ def _client(url: str, ca_file: Path | None) -> rtm_async.Client:
     except (OSError, ValueError) as fault:
         raise CommandFailed(f"cannot use the CA file {ca_file}: {fault}; it must hold certificates in PEM") from fault
     return rtm_async.Client(url, config=_CONFIG, ssl=context)
+
+
+# --- what goes wrong, in the terms of the command line
+
+
+async def _login(client: rtm_async.Client, uid: str, token: str | None) -> None:
+    try:
+        await client.login(uid, token)
+    except LoginFailed as fault:
+        if fault.code != "certificate_not_trusted":
+            raise
+        first: BaseException = fault
+        while first.__cause__ is not None:
+            first = first.__cause__
+        raise CommandFailed(
+            f"the server's certificate is not trusted: {first}; for a CA of your own give --ca FILE"
+        ) from fault
+
+
+async def _join(client: rtm_async.Client, name: str) -> rtm_async.Channel:
+    try:
+        return await client.join(name)
+    except RequestTimeout as fault:
+        raise CommandFailed(f"cannot join {name}: {_what_was_late(client)}") from fault
+    except NotConnected as fault:
+        raise CommandFailed(f"cannot join {name}: the server has ended the session") from fault
+
+
+def _what_was_late(client: rtm_async.Client) -> str:
+    seconds = f"{_CONFIG.request_timeout_seconds:g} s"
+    if client.state is ConnectionState.RECONNECTING:
+        return f"the connection to the server was lost, and did not come back within {seconds}"
+    return f"no answer from the server within {seconds}"
+
+
+async def _why_ended(channel: rtm_async.Channel, uid: str) -> str:
+    """Why nothing can be sent to a channel any more: its iterator knows."""
+    try:
+        async for _ in channel.events():
+            pass
+    except SessionEnded as ended:
+        return _describe_end(ended, uid)
+    except ChannelUnavailable as lost:
+        return str(lost)
+    return f"the channel {channel.name} has ended"
 
 
 # --- what is printed
@@ -134,10 +209,18 @@ def _say(*parts: str | tuple[str, str]) -> None:
 
 async def _listen(client: rtm_async.Client, uid: str, token: str | None, names: tuple[str, ...]) -> int:
     async with client, _printing(client.events()) as states:
-        await client.login(uid, token)
+        await _login(client, uid, token)
         channels: list[rtm_async.Channel] = []
         for name in dict.fromkeys(names):
-            channel = await client.join(name)
+            try:
+                channel = await _join(client, name)
+            except InvalidArgument as fault:
+                if fault.code != "too_many_channels":
+                    raise
+                count = len(dict.fromkeys(names))
+                raise CommandFailed(
+                    f"{count} channels are too many: this server allows {len(channels)} at a time"
+                ) from fault
             channels.append(channel)
             _say(*_in(name), _describe_joined(channel, uid))
         try:
@@ -194,46 +277,75 @@ async def _printing(events: AsyncIterable[Any]) -> AsyncGenerator[asyncio.Task[N
 # --- send
 
 
+_FATES = {Outcome.NOT_SENT: "was not sent", Outcome.REFUSED: "was refused", Outcome.UNKNOWN: "may have been sent"}
+
+
 async def _send(client: rtm_async.Client, uid: str, token: str | None, name: str, message: str | None) -> int:
     async with client:
-        await client.login(uid, token)
-        channel = await client.join(name)
+        await _login(client, uid, token)
+        channel = await _join(client, name)
         if message is not None and message != "-":
-            _tell_receipt(await channel.send(message), message)
+            await _send_one(client, channel, message)
         else:
-            async for line in _lines_of_stdin():
-                _tell_receipt(await channel.send(line), line)
+            async for number, line in _lines_of_stdin():
+                await _send_one(client, channel, line, line_number=number)
         await client.logout()
     return 0
 
 
-def _tell_receipt(receipt: SendReceipt, message: str) -> None:
+async def _send_one(
+    client: rtm_async.Client, channel: rtm_async.Channel, message: str, *, line_number: int | None = None
+) -> None:
+    what = "the message" if line_number is None else _line(line_number)
+    try:
+        receipt = await channel.send(message)
+    except RequestTimeout as fault:
+        raise CommandFailed(f"{_what_was_late(client)}; {what} {_FATES[fault.outcome]}") from fault
+    except (NotConnected, InvalidState) as fault:
+        why = await _why_ended(channel, client.uid or "")
+        raise CommandFailed(f"{why}; {what} was not sent") from fault
+    except RtmError as fault:
+        raise CommandFailed(str(fault) if line_number is None else f"{what}: {fault}") from fault
     say(("✔ ", "green"), f"{printable(message)}  ", (f"offset {receipt.offset}", "dim"))
 
 
-async def _lines_of_stdin() -> AsyncIterator[str]:
-    """The lines of stdin, read in a daemon thread: a read of a terminal cannot be cancelled, and must not
-    hold up the end.
+def _line(number: int) -> str:
+    return f"line {number} of the standard input"
+
+
+async def _lines_of_stdin() -> AsyncIterator[tuple[int, str]]:
+    """The lines of stdin that are not empty, with their numbers, read in a daemon thread: a read of a terminal cannot
+    be cancelled, and must not hold up the end.
+
+    They are read as bytes: as texts they may come with surrogates in place of what is no text.
     """
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # a closed one
+        raise CommandFailed("the standard input is closed; give a MESSAGE")
+    stdin = sys.stdin
     loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str | UnicodeDecodeError | None] = asyncio.Queue()
+    lines: asyncio.Queue[tuple[int, str] | CommandFailed | None] = asyncio.Queue()
     room = threading.Semaphore(64)
 
     def read() -> None:
-        last: UnicodeDecodeError | None = None
+        number = 0
+        last: CommandFailed | None = None
         try:
-            for line in sys.stdin:
+            for raw in stdin.buffer:
+                number += 1
+                line = raw.decode(stdin.encoding).rstrip("\r\n")
                 room.acquire()
-                loop.call_soon_threadsafe(lines.put_nowait, line.rstrip("\r\n"))
-        except UnicodeDecodeError as fault:
-            last = fault
+                loop.call_soon_threadsafe(lines.put_nowait, (number, line))
+        except UnicodeDecodeError:
+            last = CommandFailed(f"{_line(number)} is not text in {stdin.encoding.upper()}")
+        except OSError as fault:
+            last = CommandFailed(f"cannot read the standard input: {fault.strerror}")
         with contextlib.suppress(RuntimeError):  # the loop has ended first
             loop.call_soon_threadsafe(lines.put_nowait, last)
 
     threading.Thread(target=read, name="rtm-stdin", daemon=True).start()
-    while (line := await lines.get()) is not None:
-        if isinstance(line, UnicodeDecodeError):
-            raise CommandFailed(f"the standard input is not text in {line.encoding}")
+    while (found := await lines.get()) is not None:
+        if isinstance(found, CommandFailed):
+            raise found
         room.release()
-        if line:
-            yield line
+        if found[1]:
+            yield found

@@ -240,6 +240,41 @@ def test_every_kind_of_authenticator(run: Any) -> None:
     assert [thread is main for thread in threads] == [False, False, True, True]
 
 
+@pytest.mark.parametrize("kind", ["coroutine", "plain"])
+def test_logins_that_were_given_up_leave_room_for_others(run: Any, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """S51: whoever goes before the verdict takes nobody's place."""
+    monkeypatch.setattr(rtm_async.server, "MAX_JUDGED_LOGINS", 1)
+    go_on = threading.Event()
+
+    async def scenario() -> None:
+        loop, entered = asyncio.get_running_loop(), asyncio.Semaphore(0)
+
+        def plain(login: LoginRequested) -> bool:
+            if login.uid == "slow":
+                loop.call_soon_threadsafe(entered.release)
+                go_on.wait(10.0)
+            return True
+
+        async def coroutine(login: LoginRequested) -> bool:
+            if login.uid == "slow":
+                entered.release()
+                await asyncio.Event().wait()
+            return True
+
+        async with Server(authenticate=plain if kind == "plain" else coroutine) as server:
+            for _ in range(3):
+                async with Client(server.url) as slow:
+                    waiting = asyncio.ensure_future(slow.login("slow"))
+                    await entered.acquire()
+                with pytest.raises(LoginFailed):
+                    await waiting
+            async with Client(server.url) as alice:
+                await alice.login("alice")
+            go_on.set()
+
+    run(scenario())
+
+
 def test_a_refusal_with_a_code(run: Any) -> None:
     async def scenario() -> None:
         async def authenticate(login: LoginRequested) -> bool:
@@ -310,6 +345,25 @@ def test_refused_logins_do_not_fill_the_log(run: Any, caplog: pytest.LogCaptureF
 
     run(scenario())
     assert caplog.text.count("the login of 'alice' is refused") == 1
+
+
+def test_a_refusal_that_quotes_the_token_does_not_bring_it_into_the_log(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """S19: whatever an authenticator says to the client, in its own words or in those of a library."""
+    caplog.set_level(logging.INFO, "rtm")
+
+    def authenticate(login: Any) -> bool:
+        raise LoginDenied(f"no such token: {login.token!r}, that is {login.token}")
+
+    async def scenario() -> None:
+        async with Server(authenticate=authenticate) as server, Client(server.url) as client:
+            with pytest.raises(LoginFailed, match="no such token"):
+                await client.login("alice", "a-secret\\token")
+
+    run(scenario())
+    assert "no such token: '<token>', that is <token>" in caplog.text
+    assert "a-secret" not in caplog.text
 
 
 def test_too_many_logins_for_a_slow_authenticator(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

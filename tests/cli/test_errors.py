@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import rtm_async
+import rtm_sync
 from rtm_async.cli import app, main, talk
+from rtm_sansio import JwtAuthenticator, LoginRequested, allow_any_uid
 from rtm_sansio.config import ClientConfig
 
 SECRET = "a-secret-that-is-long-enough-0123456789"
@@ -26,7 +32,9 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith("RTM_"):
             monkeypatch.delenv(name)
     handlers = list(logging.root.handlers)
+    interrupts = signal.getsignal(signal.SIGINT)
     yield
+    signal.signal(signal.SIGINT, interrupts)
     logging.root.handlers[:] = handlers
 
 
@@ -47,7 +55,8 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     [
         (["serv"], ["'serv'", "did you mean 'serve'"]),
         (["xyzzy"], ["'xyzzy'", "serve", "listen", "send", "token", "demo"]),
-        (["--nonsense"], ["--nonsense", "--help"]),
+        (["--nonsense"], ["'--nonsense'; the options of a command stand behind it; see rtm --help"]),
+        (["--verbos"], ["'--verbos'; did you mean --verbose"]),
         (["serve", "--prot", "1"], ["--prot", "--port", "rtm serve --help"]),
         (["serve", "--port", "http"], ["'http'", "--port"]),
         (["serve", "--port", "65536"], ["65536", "65535"]),
@@ -59,9 +68,21 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["listen", "--uid", "bob"], ["CHANNEL"]),
         (["send", "--uid", "alice"], ["CHANNEL"]),
         (["token", "--uid", "alice"], ["--key FILE", "RTM_JWT_KEY"]),
+        (
+            ["token", "--uid", "alice", "--lifetime", "1e300"],
+            ["--lifetime is 1e+300", "above 0 and at most 9e+15 seconds"],
+        ),
+        (["token", "--uid", "alice", "--lifetime", "0"], ["--lifetime is 0", "above 0"]),
+        (["token", "--uid", "alice", "--lifetime", "nan"], ["--lifetime is nan", "above 0"]),
         (["demo", "--scale", "0"], ["--scale"]),
+        (["demo", "--real-time", "--scale", "5"], ["--real-time", "--scale", "leave out one"]),
         (["listen", "--uid", "bob", "--url", "http://127.0.0.1", "lobby"], ["ws://"]),
         (["listen", "--uid", "bob", "--url", "nonsense", "lobby"], ["ws://"]),
+        (["listen", "--uid", "bob", "--url", "ws://bob:pass@127.0.0.1", "lobby"], ["user name", "--token"]),
+        (["listen", "--uid", "bob", "lobby", ""], ["the channel ''", "1 to 64 printable ASCII"]),
+        (["send", "--uid", "bob", "", "hello"], ["the channel ''", "1 to 64 printable ASCII"]),
+        (["send", "--uid", "bob", "büro", "hello"], ["the channel 'büro'", "1 to 64 printable ASCII"]),
+        (["send", "--uid", "bob", "lobby", "\udcff"], ["the message is not text in UTF-8"]),
     ],
 )
 def test_wrong_options(capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]) -> None:
@@ -242,6 +263,52 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"ws://127.0.0.1:{taken.getsockname()[1]}"
     assert "refused" in error_of(capsys, "send", "--uid", "alice", "--url", url, "lobby", "hello")
+
+
+def test_the_server_goes_away_before_a_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talk, "_CONFIG", ClientConfig().scaled(0.05))
+    server = rtm_sync.Server(authenticate=allow_any_uid)
+    server.start()
+
+    def lines() -> Iterator[bytes]:
+        server.close()
+        yield b"hello\n"
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines(), encoding="utf-8"))
+    assert error_of(capsys, "send", "--uid", "alice", "--url", server.url, "lobby") == (
+        "rtm: the connection to the server was lost, and did not come back within 0.5 s; "
+        "line 1 of the standard input was not sent\n"
+    )
+
+
+def test_a_standard_input_that_cannot_be_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        encoding = "utf-8"
+
+        @property
+        def buffer(self) -> Iterator[bytes]:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with rtm_sync.Server(authenticate=allow_any_uid) as server:
+        send = ("send", "--uid", "alice", "--url", server.url, "lobby")
+        monkeypatch.setattr(sys, "stdin", None)
+        assert "the standard input is closed" in error_of(capsys, *send)
+        monkeypatch.setattr(sys, "stdin", Broken())
+        assert "cannot read the standard input: Input/output error" in error_of(capsys, *send)
+
+
+def test_the_longest_token_is_one_that_a_server_accepts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RTM_JWT_KEY", SECRET)
+    assert app.run(["token", "--uid", "alice", "--lifetime", "9e15"]) == 0
+    token = capsys.readouterr().out.strip()
+    login = LoginRequested(transport_id=1, uid="alice", token=token, wall_clock=time.time())
+    assert JwtAuthenticator(SECRET, algorithms=["HS256"])(login).expires_at is not None
 
 
 def test_missing_packages(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,39 @@ def test_send_takes_lines_from_stdin(url: str) -> None:
         assert sender.process.wait(10) == 130
 
 
+def test_a_line_that_cannot_be_sent_is_named(url: str) -> None:
+    environment = {"RTM_URL": url, "RTM_UID": "gina"}
+    with Rtm("send", "many", environment=environment, stdin=True) as sender:
+        sender.tell("one")
+        sender.tell("")
+        sender.tell("x" * 100_000)
+        sender.wait_for("✔ one")
+        errors = "rtm: line 3 of the standard input: the message has 100000 bytes; the limit is 32768\n"
+        assert sender.end() == (2, errors)
+    with Rtm("send", "many", environment=environment, stdin=True) as sender:
+        sender.tell("one")
+        assert sender.process.stdin is not None
+        sender.process.stdin.buffer.write(b"caf\xe9\n")
+        sender.wait_for("✔ one")
+        assert sender.end() == (2, "rtm: line 2 of the standard input is not text in UTF-8\n")
+
+
+def test_more_channels_than_the_server_allows(url: str) -> None:
+    with Rtm("listen", "--url", url, "--uid", "hugo", *map(str, range(21)), "20") as listener:
+        assert listener.end() == (2, "rtm: 21 channels are too many: this server allows 20 at a time\n")
+
+
+def test_a_sender_whose_session_ends_says_why(url: str) -> None:
+    with Rtm("send", "many", environment={"RTM_URL": url, "RTM_UID": "iris"}, stdin=True) as sender:
+        sender.tell("one")
+        sender.wait_for("✔ one")
+        with Rtm("send", "--url", url, "--uid", "iris", "many", "two") as second:
+            assert second.end() == (0, "")
+        sender.tell("three")
+        why = "iris has logged in elsewhere, which ends it here"
+        assert sender.end() == (2, f"rtm: {why}; line 2 of the standard input was not sent\n")
+
+
 def test_listen_to_several_channels_ends_at_a_term_signal(url: str) -> None:
     with Rtm("listen", "--url", url, "--uid", "eve", "one", "two", "one") as listener:
         listener.wait_for("one  joined")
@@ -145,8 +178,9 @@ def test_tls_and_a_config_file(tmp_path: Path) -> None:
         with Rtm("send", "--url", url, "--uid", "alice", "lobby", "hi") as sender:
             status, errors = sender.end()
             assert (status, errors.count("\n")) == (2, 1)
-            assert "certificate" in errors
-            assert "--ca" in errors
+            assert "certificate is not trusted" in errors
+            assert "--ca FILE" in errors
+            assert "ssl=" not in errors
         ca_file = str(tmp_path / "ca.pem")
         with Rtm("send", "--url", url, "--uid", "alice", "--ca", ca_file, "lobby", "hi") as sender:
             sender.wait_for("✔ hi")

@@ -9,7 +9,7 @@ from rtm_sansio._wire import ClientWire, Closed, Opened
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.effects import CloseTransport, PauseReading, ResumeReading, Transmit
 from rtm_sansio.engine import MemoryEngine
-from rtm_sansio.events import LoginRequested, RenewalRequested
+from rtm_sansio.events import LoginRequested, LoginWithdrawn, RenewalRequested
 from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
     HEARTBEAT,
@@ -135,7 +135,7 @@ class Bench:
                 self.events.append(output)
                 if self.auto_login is not ...:
                     hub.accept_login(output.transport_id, expires_at=self.auto_login, now=self.now)
-            elif isinstance(output, RenewalRequested):
+            elif isinstance(output, (RenewalRequested, LoginWithdrawn)):
                 self.events.append(output)
             else:
                 client = self.clients[index].get(output.transport_id)

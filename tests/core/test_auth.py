@@ -30,6 +30,7 @@ from rtm_sansio.auth import (
     check_token_source,
     issue_token,
     judge,
+    without_token,
 )
 from rtm_sansio.codes import Code
 from rtm_sansio.errors import ConfigError, InvalidArgument, InvalidState, RtmError
@@ -659,3 +660,10 @@ def test_failures_are_noted_once_in_a_while() -> None:
     once = FailureNotes(interval_seconds=math.inf)
     assert once.take(raised(KeyError), 0.0) == 0
     assert once.take(raised(KeyError), 1e9) is None
+
+
+def test_a_text_without_the_token() -> None:
+    """S19: what an exception quotes, as it is or in a repr; a login without a token has none to hide."""
+    token = "a\\b'c\"d"
+    assert without_token(f"no {token}, no {token!r}", token) == "no <token>, no '<token>'"
+    assert without_token("nothing", "") == "nothing"

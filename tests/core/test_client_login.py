@@ -848,6 +848,7 @@ def test_nothing_to_retry(state: str):
     [
         {"session_id": b"short"},
         {"attach": 0},
+        {"login_epoch": -1},
         {"limits": limits(heartbeat_interval=0.0)},
         {"limits": limits(heartbeat_interval=float("nan"))},
         {"limits": limits(heartbeat_interval=10.0)},

@@ -495,6 +495,26 @@ def test_provider_asked_in_the_grace_time():
     assert rig.of_type(ReconnectProblem) == []
 
 
+@pytest.mark.parametrize("code", [Code.BAD_TOKEN, Code.TOKEN_EXPIRED])
+def test_a_server_that_accepts_and_refuses_in_turn_gets_no_hot_loop(code: Code):
+    """S20, S21, F-52, F-60: the provider is asked at once for the first time only, then at the cap; the app is told."""
+    rig, _ = with_provider("p0", jitter=1.0)
+    asked = len(rig.asked)
+    while rig.elapsed < 60.0:
+        if len(rig.asked) > asked:
+            asked = len(rig.asked)
+            supply(rig, f"p{asked}")
+        if rig.core.seen_transports:
+            rig.accept()
+            rig.say(Kicked(code, "no"))
+        rig.advance(0.1)
+    assert rig.state is ConnectionState.CONNECTED  # each time restored within the grace time
+    assert 50 <= len(rig.opened) <= 62
+    assert rig.opened_at[1] - rig.opened_at[0] < 0.2
+    assert rig.opened_at[2] - rig.opened_at[1] > 0.4
+    assert [problem.code for problem in rig.of_type(ReconnectProblem)] == [code.name.lower()]
+
+
 def test_provider_whose_tokens_are_all_refused():
     """S27, F-52: asked at once for the first time, then at the cap: never a hot loop."""
     rig, _ = with_provider("p0", jitter=1.0)

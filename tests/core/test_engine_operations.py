@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rtm_sansio._engine_channels import MARK_BYTES, OUTCOME_BYTES
 from rtm_sansio._engine_shared import IdleList
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
@@ -388,12 +389,138 @@ class TestMembers:
         bench.run(3.0)
         assert list(bench.engine._channels._homes["room"].parts) == [b"other"]
 
+    def test_an_ended_session_leaves_its_mark_and_no_outcomes(self) -> None:
+        """S46, E2, S55: none of its numbers is carried out any more, so nobody asks what became of them."""
+        bench = Bench()
+        bench.join(b"s", number=1)
+        bench.append(*range(2, 200))
+        bench.leave(b"s", attach=0, ended=True)
+        (part,) = bench.engine._channels._homes["room"].parts.values()
+        assert (part.by_number, part.ended) == ({}, True)
+        assert bench.append(2, 300).results == (-Code.NOT_A_MEMBER,) * 2
+        assert bench.join(b"s", number=1).code == bench.join(b"s", number=301).code == Code.SESSION_ENDED
+        assert bench.leave(b"s", number=302) == ChannelLeft(block=None)
+        assert part.by_number == {}
+
+    def test_a_refused_leave_leaves_nothing(self) -> None:
+        """S46, S50: of a session that is not known here."""
+        bench = Bench()
+        assert bench.leave(b"s", number=3, lowest_unanswered=4).code == Code.STALE_REQUEST
+        assert bench.engine._channels._homes["room"].parts == {}
+
+    def test_outcomes_and_marks_are_counted_and_given_back(self) -> None:
+        """S55, S46: whatever makes them, and whatever forgets them."""
+        bench = Bench(max_outcomes=5)
+        channels = bench.engine._channels
+
+        def counted(outcomes: int, marks: int) -> None:
+            home = channels._homes["room"]
+            assert (home.outcomes, len(home.left)) == (outcomes, marks)
+            assert channels._byte_count == bytes_of(bench) == home.byte_count
+
+        bench.join(b"s", number=1)
+        counted(1, 0)
+        bench.append(2, 3, 3, 4)
+        counted(4, 0)
+        bench.append(5, 6, 7)
+        counted(5, 0)
+        bench.append(8, lowest=6)
+        counted(3, 0)
+        bench.leave(b"s", number=9)
+        counted(4, 1)
+        assert bench.join(b"s", number=8, lowest_unanswered=8).code == Code.STALE_REQUEST
+        counted(2, 1)
+        bench.join(b"s", number=10, lowest_unanswered=8)
+        counted(3, 0)
+        bench.join(b"t", number=1)  # in its place
+        counted(4, 1)
+        bench.leave(b"s", attach=0, ended=True)
+        counted(1, 1)
+        bench.leave(b"t")
+        bench.run(301.0)
+        counted(0, 0)
+        assert channels._byte_count == 0
+
+    @pytest.mark.parametrize("members", [0, 3])
+    def test_outcomes_and_marks_within_the_bytes_of_all_homes(self, members: int) -> None:
+        """S55: sessions without end, of uids that log in anew, leave no more than is bounded; the oldest go first."""
+        bench = Bench(max_engine_bytes=300_000)
+        channels = bench.engine._channels
+        for index in range(members):
+            bench.join(b"m%d" % index, f"member{index}")
+        for count in range(300):
+            bench.now += 0.01
+            session = b"s%d" % count
+            bench.join(session, channel=f"room{count % 7}")
+            for number in range(30):
+                bench.append(number, session=session, channel=f"room{count % 7}", size=1)
+            bench.leave(session, ended=count % 3 > 0, channel=f"room{count % 7}")
+            assert channels._byte_count <= 300_000
+            assert channels._byte_count == bytes_of(bench)
+        known = {session for home in channels._homes.values() for session in home.left}
+        assert known == {b"s%d" % count for count in range(300 - len(known), 300)}
+        assert 20 < len(known) < 200
+        for index in range(members):
+            assert bench.leave(b"m%d" % index, f"member{index}", channel="room").block is not None
+
+    def test_the_outcomes_of_members_within_the_bytes_of_all_homes(self) -> None:
+        """S55, S46: the oldest are forgotten, and what they were of is not done again."""
+        bench = Bench(max_engine_bytes=60_000)
+        channels = bench.engine._channels
+        sessions = [b"s%d" % index for index in range(40)]
+        for index, session in enumerate(sessions):
+            bench.join(session, f"user{index}")
+        for index, session in enumerate(sessions):
+            bench.now += 1.0
+            items = tuple(AppendItem(f"user{index}", session, number, 0, b"x", 0) for number in range(1, 51))
+            assert min(bench(Append(channel="room", items=items)).results) > 0
+            assert channels._byte_count <= 60_000
+        assert channels._byte_count == bytes_of(bench)
+        home = channels._homes["room"]
+        assert home.log.end == 40 + 40 * 50
+        assert not home.parts[sessions[0]].by_number
+        assert len(home.parts[sessions[-1]].by_number) == 50
+        for number, result in ((50, -Code.STALE_REQUEST), (51, 40 + 40 * 50 + 1)):
+            items = (AppendItem("user0", sessions[0], number, 0, b"x", 0),)
+            assert bench(Append(channel="room", items=items)).results == (result,)
+
+    def test_what_became_of_a_session_since_its_age_was_noted(self) -> None:
+        """S55: one that did something since is not the oldest any more, and one that is gone takes no place."""
+        bench = Bench(max_engine_bytes=20_000, max_idle_logs=2)
+        for index in range(4):
+            bench.join(b"s%d" % index, f"user{index}", number=1)
+            bench.now += 1.0
+        channels = bench.engine._channels
+        channels._collect_ages()
+        assert len(channels._ages) == 5
+        bench.join(b"s0", "user0", number=2)
+        bench.now += 1.0
+        bench.leave(b"s1", "user1")
+        bench.leave(b"s2", "user2", ended=True)
+        bench.now += 1.0
+        while channels._byte_count > MARK_BYTES:
+            channels._drop_oldest()
+            assert channels._byte_count == bytes_of(bench)
+        home = channels._homes["room"]
+        assert list(home.left) == [b"s2"]
+        assert [len(home.parts[b"s%d" % index].by_number) for index in (0, 3)] == [0, 0]
+
 
 def bench_block(bench: Bench, offset: int) -> Any:
     from rtm_sansio.logs import Block
 
     reading = bench.read()
     return Block(reading.epoch, offset, (b"-",))
+
+
+def bytes_of(bench: Bench) -> int:
+    """What all homes have, counted from the beginning."""
+    return sum(
+        home.log.byte_count
+        + OUTCOME_BYTES * sum(len(part.by_number) for part in home.parts.values())
+        + MARK_BYTES * len(home.left)
+        for home in bench.engine._channels._homes.values()
+    )
 
 
 class TestLogs:
@@ -438,23 +565,24 @@ class TestLogs:
         reading = bench.read(1)
         assert reading.gap
         assert len(reading.entries) == 200
-        assert bench.engine._channels._byte_count == 200_000
+        assert bench.engine._channels._homes["room"].log.byte_count == 200_000
 
     def test_all_logs_together(self) -> None:
         """S55: the oldest entries of any log go first; gaps say so."""
-        bench = Bench(max_log_bytes=150_000, max_engine_bytes=200_000)
+        room = 200_000 + 3 * OUTCOME_BYTES
+        bench = Bench(max_log_bytes=150_000, max_engine_bytes=room)
         for channel in ("a", "b", "c"):
             bench.join(b"s", channel=channel)
         for number in range(1, 400):
             bench.now += 0.001
-            bench.append(number, size=680, channel="abc"[number % 3])
-            assert bench.engine._channels._byte_count <= 200_000
+            bench.append(number, lowest=number, size=680, channel="abc"[number % 3])
+            assert bench.engine._channels._byte_count <= room
         kept = {channel: len(bench.read(channel=channel).entries) for channel in "abc"}
         assert sum(kept.values()) == 200
         assert max(kept.values()) - min(kept.values()) <= 1
         for number in range(400, 600):
             bench.now += 0.001
-            bench.append(number, size=680, channel="a")
+            bench.append(number, lowest=number, size=680, channel="a")
         kept = {channel: len(bench.read(channel=channel).entries) for channel in "abc"}
         assert kept["a"] == 150
         assert kept["b"] + kept["c"] == 50
@@ -474,8 +602,7 @@ class TestLogs:
                 bench.leave(b"s", channel=channel)
             bench.tick()
             assert bench.engine._channels._byte_count <= 5_000
-        homes = bench.engine._channels._homes.values()
-        assert bench.engine._channels._byte_count == sum(home.log.byte_count for home in homes)
+        assert bench.engine._channels._byte_count == bytes_of(bench)
 
     def test_identity_outlives_entries_and_members(self) -> None:
         """S58: for 24 h after the last of them."""
@@ -554,7 +681,7 @@ class TestLogs:
             bench.now += 0.001
         homes = bench.engine._channels._homes
         assert sorted(homes) == sorted(["kept", *(f"room{number}" for number in range(4900, 5000))])
-        assert bench.engine._channels._byte_count == sum(home.log.byte_count for home in homes.values())
+        assert bench.engine._channels._byte_count == bytes_of(bench)
         assert len(bench.engine._channels._sweeps) < 1400
         assert bench.join(b"u", channel="room4950").offset == 3
         bench.join(b"v", "carol", channel="one more")

@@ -148,6 +148,9 @@ def test_server_answer_satisfies_wsproto() -> None:
         opening_request(line="GET /?token=1&x=/y HTTP/1.1"),
         opening_request(line="GET http://example.org/ HTTP/1.1"),
         opening_request(line="GET http://example.org?x HTTP/1.1"),
+        opening_request(line="GET HTTPS://example.org?x=/y HTTP/1.1"),
+        opening_request(line="GET ws://example.org:80/?x HTTP/1.1"),
+        opening_request(line="GET wss://[::1] HTTP/1.1"),
         opening_request(upgrade="WebSocket", connection="upgrade"),
         opening_request(upgrade="h2c, websocket"),
         opening_request(sec_websocket_extensions="permessage-deflate; client_max_window_bits"),
@@ -229,12 +232,28 @@ def test_server_quotes_a_hostile_origin_safely() -> None:
     assert len(body) < 1000
 
 
-@pytest.mark.parametrize("target", ["/other", "/rtm/", "/RTM", "//rtm", "*", "http://host/", "rtm"])
+@pytest.mark.parametrize(
+    "target", ["/other", "/rtm/", "/RTM", "//rtm", "http://host/", "http://host?/rtm", "ws://host"]
+)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_server_knows_one_path(target: str, method: str) -> None:
     """A plain request or an opening request to another path gets 404 (section 4.2.2, item 4)."""
     verdict = new_server(path="/rtm").receive(opening_request(line=f"{method} {target} HTTP/1.1"))
     assert_refused(verdict, "not_found", 404)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("foo", "*", "?q", "#f", "evil.com:443", "javascript:x", "javascript://x/", "://x/", "http:/", "http:///"),
+        *("http://", "https://?q", "ftp://x/", "http://x/#f", "x http://y/"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "CONNECT"])
+def test_server_knows_two_forms_of_a_target(target: str, method: str) -> None:
+    """Section 4.2.1, item 1: a path, or a whole http(s) or ws(s) URI; what is neither has no path that could fit."""
+    verdict = new_server().receive(opening_request(line=f"{method} {target} HTTP/1.1"))
+    assert_refused(verdict, "bad_request", 400)
 
 
 def test_server_tells_plain_http_to_upgrade(deliver: Deliver) -> None:
@@ -305,6 +324,22 @@ def test_server_bounds_the_head(deliver: Deliver, filler: bytes) -> None:
     assert_refused(verdict, "head_too_large", 431)
     verdict = new_server(max_handshake_bytes=1000).receive(filler + b"\r\n\r\n")
     assert_refused(verdict, "head_too_large", 431)
+
+
+@pytest.mark.parametrize(("end", "name"), [("\r\n", "a:"), ("\n", "a: b"), ("\r\n", "a: b\r\n c")])
+def test_server_bounds_the_lines_of_a_head(deliver: Deliver, end: str, name: str) -> None:
+    """S50: 100 of them and no more, which costs nothing to see; folded lines count."""
+    plain = opening_request().count(b"\r\n") - 2
+    folded = name.count("\r\n") + 1
+    room = (100 - plain) // folded
+    for lines, passes in ((room, True), (room + 1, False), (3000, False)):
+        request = opening_request(more=[name] * lines).replace(b"\r\n", end.encode())
+        verdict, _ = deliver(new_server(max_handshake_bytes=100_000), request)
+        if passes:
+            assert verdict is not None
+            assert isinstance(verdict.event, Opened)
+        else:
+            assert_refused(verdict, "head_too_large", 431)
 
 
 def test_the_limit_counts_the_head_exactly(deliver: Deliver) -> None:
@@ -450,6 +485,19 @@ def test_client_opens_variants(answer_bytes: bytes) -> None:
     verdict = new_client().receive(answer_bytes)
     assert verdict is not None
     assert verdict.event == Opened(subprotocol="rtm.v1.msgpack")
+
+
+def test_client_bounds_the_lines_of_a_head(deliver: Deliver) -> None:
+    """S50: 100 of them and no more."""
+    plain = answer().count(b"\r\n") - 2
+    verdict, _ = deliver(new_client(), answer(more=["a:"] * (100 - plain)))
+    assert verdict is not None
+    assert isinstance(verdict.event, Opened)
+    for head in (answer(more=["a:"] * (101 - plain)), answer(line="HTTP/1.1 404 No", more=["a:"] * 3900)):
+        verdict, _ = deliver(new_client(), head)
+        assert verdict is not None
+        assert isinstance(verdict.event, HandshakeFailed)
+        assert verdict.event.code == "head_too_large"
 
 
 def test_client_without_subprotocols() -> None:

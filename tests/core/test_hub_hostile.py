@@ -179,10 +179,25 @@ class TestAfterTheLogin:
         alice.raw(alice.wire.frame(msgspec.msgpack.encode([[200, "x"], [18, 1, "room"], [201]])))
         assert bench.hub.unknown_messages == 2
         assert alice.answer(1).offset == 1
+
+    @pytest.mark.parametrize("words", [[[200]], [[1, "eve", "token", b"i" * 16, b"l" * 16, 0], [2, []], [200]]])
+    def test_no_optional_messages_before_the_welcome(self, words: Any) -> None:
+        """S50: nobody has shown yet who pays for them."""
+        bench = Bench()
         ghost = bench.open()
+        ghost.raw(ghost.wire.frame(msgspec.msgpack.encode(words)))
+        assert ghost.close_code == 1002
+        assert bench.events == []
+        assert bench.hub.unknown_messages == 0
+
+    def test_no_optional_messages_while_the_login_is_judged(self) -> None:
+        """S50: each batch might have a thousand, and no rate counts them."""
+        bench = Bench()
+        bench.auto_login = ...
+        ghost = bench.open()
+        ghost.login("eve")
         ghost.raw(ghost.wire.frame(msgspec.msgpack.encode([[200]])))
-        assert bench.hub.unknown_messages == 3
-        assert ghost.gone is None
+        assert ghost.close_code == 1002
 
     def test_an_unmasked_frame(self) -> None:
         """S50: the wire's own errors close with its own codes."""

@@ -11,7 +11,7 @@ from core.fake_client import Bench, FakeClient
 from rtm_sansio.codes import Code, CodeKind, code_kind
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.errors import ConfigError, InvalidArgument, InvalidState
-from rtm_sansio.events import LeaveCause, LoginRequested, RenewalRequested
+from rtm_sansio.events import LeaveCause, LoginRequested, LoginWithdrawn, RenewalRequested
 from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
     Failed,
@@ -625,6 +625,48 @@ class TestTokens:
         bench.hub.refuse_renewal(alice.id, 17, Code.BAD_TOKEN, "no", now=bench.now)
         bench.settle()
         assert len(alice.of(Renewed)) == 6
+
+    @pytest.mark.parametrize("end", ["lost", "closed", "violation", "deadline", "hub closed"])
+    @pytest.mark.parametrize("what", ["login", "renewal"])
+    def test_a_verdict_that_nobody_waits_for_is_withdrawn(self, what: str, end: str) -> None:
+        """S51: logins that were given up do not shut out others; once for each transport, and not after a verdict."""
+        bench = Bench()
+        if what == "login":
+            bench.auto_login = ...
+            alice = bench.open()
+            alice.login("alice", want=None)
+        else:
+            alice = bench.login("alice")
+            alice.send(RenewToken(1, "new"), RenewToken(2, "newer"))
+        asked = len(bench.events)
+        if end == "lost":
+            alice.lose()
+        elif end == "closed":
+            alice.wire.close(1000, "")
+            alice.raw(alice.wire.data_to_send())
+        elif end == "violation":
+            alice.raw(alice.wire.frame(b"\xc1"))
+        elif end == "deadline":
+            bench.advance(11.0)
+        else:
+            bench.hub.close(now=bench.now)
+            bench.settle()
+        bench.advance(20.0)
+        assert bench.events[asked:] == [LoginWithdrawn(transport_id=alice.id)]
+
+    @pytest.mark.parametrize("accepted", [True, False])
+    def test_a_verdict_that_was_given_is_not_withdrawn(self, accepted: bool) -> None:
+        bench = Bench()
+        bench.auto_login = ...
+        alice = bench.open()
+        alice.login("alice")
+        if accepted:
+            bench.hub.accept_login(alice.id, now=bench.now)
+        else:
+            bench.hub.refuse_login(alice.id, Code.BAD_TOKEN, "no", now=bench.now)
+        bench.settle()
+        alice.lose()
+        assert [type(event) for event in bench.events] == [LoginRequested]
 
     def test_a_verdict_given_twice_is_no_verdict_on_the_next_token(self) -> None:
         """S28: only the renewal that was judged is answered; the one behind it waits for its own verdict."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -26,14 +27,13 @@ from rtm_sansio.messages import (
     Sent,
     TextEntry,
     Want,
+    encode_batch,
 )
-from rtm_sansio.operations import Append, ConfirmAttach
+from rtm_sansio.operations import Append, ConfirmAttach, JoinChannel, LeaveChannel
 
 
 def post(client: FakeClient, *messages: Any) -> None:
     """Send a batch without letting the hub end its pass."""
-    from rtm_sansio.messages import encode_batch
-
     client.hub.receive_data(client.id, client.wire.frame(encode_batch(messages)), now=client.bench.now)
 
 
@@ -125,6 +125,49 @@ class TestLimits:
             alice.send(*(PublishText(start + index, "room", "x") for index in range(1, 101)))
         assert len(alice.of(Failed)) == 200
 
+    def test_the_rate_is_the_sessions_whatever_transports_it_has(self) -> None:
+        """S45, S51: coming back brings no new burst; after the time in which a bucket fills, nothing is remembered."""
+        bench = Bench(requests_per_second=100, request_burst=200)
+        first = alice = bench.login("alice", "room")
+        bench.advance(3.0)
+        number, accepted = 10, 0
+        for _ in range(5):
+            alice.send(*(PublishText(number + index, "room", "x") for index in range(200)))
+            number += 200
+            accepted += len(alice.of(Sent))
+            alice.lose()
+            alice = bench.login("alice", resume=alice, want=[first.cursor("room")])
+        assert 200 <= accepted <= 202
+        alice.lose()
+        bench.advance(5.1)
+        alice = bench.login("alice", resume=alice, want=[first.cursor("room")])
+        alice.send(*(PublishText(number + index, "room", "x") for index in range(200)))
+        assert len(alice.of(Sent)) == 200
+
+    def test_a_flood_goes_on_over_transports(self) -> None:
+        """S51: whoever was dropped for it and comes back at once is dropped again, until it is over."""
+        bench = Bench(requests_per_second=10, request_burst=10)
+        alice = bench.login("alice")
+        for _ in range(3):
+            while alice.close_code is None:
+                alice.send(*(Leave(number, "x") for number in range(50)))
+            assert alice.close_code == Code.FLOODING
+            alice = bench.login("alice", resume=alice)
+        bench.advance(6.0)
+        alice = bench.login("alice", resume=alice)
+        alice.heartbeat()
+        assert alice.close_code is None
+
+    def test_what_is_remembered_of_rates_has_a_bound(self) -> None:
+        """S50: and is forgotten in time."""
+        bench = Bench(max_transports=20)
+        for index in range(50):
+            bench.login(f"user{index}").lose()
+        assert len(bench.hub._flood_gate._parted) == 20
+        bench.advance(6.0)
+        bench.login("last").lose()
+        assert len(bench.hub._flood_gate._parted) == 1
+
     def test_a_flood_is_dropped_five_seconds_after_its_first_rate_error(self) -> None:
         """S51: that goes on at twice its rate; the session goes on, nobody else notices."""
         bench = Bench(requests_per_second=100, request_burst=100)
@@ -180,7 +223,7 @@ class TestLimits:
     @pytest.mark.parametrize("what", ["heartbeat", "hold", "go on", "progress", "optional", "renewal"])
     def test_nothing_that_a_client_sends_is_free(self, what: str) -> None:
         """S51: a flood of anything is a flood."""
-        from rtm_sansio.messages import GoOn, Hold, RenewToken, encode_batch
+        from rtm_sansio.messages import GoOn, Hold, RenewToken
 
         bench = Bench(requests_per_second=100, request_burst=100)
         alice = bench.login("alice", "room")
@@ -268,7 +311,7 @@ class TestLimits:
     @pytest.mark.parametrize(("count", "closed"), [(2000 + 1024, False), (2000 + 1025, True), (43_000, True)])
     def test_a_batch_of_very_many_messages(self, count: int, closed: bool) -> None:
         """S50, S51: more than a burst and 1,024 others is a protocol error, before any of it is decoded."""
-        from rtm_sansio.messages import Hold, encode_batch
+        from rtm_sansio.messages import Hold
 
         bench = Bench()
         alice = bench.login("alice", "room")
@@ -277,7 +320,7 @@ class TestLimits:
 
     def test_an_absurd_flood_is_dropped_at_once(self) -> None:
         """S51: nobody waits five seconds for the end of what is 16 bursts above the rate."""
-        from rtm_sansio.messages import Hold, encode_batch
+        from rtm_sansio.messages import Hold
 
         bench = Bench()
         alice = bench.login("alice", "room")
@@ -291,8 +334,6 @@ class TestLimits:
 
     def test_unknown_messages_are_charged_each(self) -> None:
         """S51."""
-        from rtm_sansio.messages import encode_batch
-
         bench = Bench()
         alice = bench.login("alice", "room")
         frame = alice.wire.frame(encode_batch([[200]] * 1024))
@@ -315,6 +356,105 @@ class TestLimits:
             count += 1
         assert alice.close_code == Code.FLOODING
         assert count < 700
+        assert len(alice.of(Joined)) < 70
+
+    @staticmethod
+    def fill(bench: Bench, channel: str, count: int) -> None:
+        """Members with long names, of a node that nobody here is on."""
+        for number in range(count):
+            operation = JoinChannel(
+                channel=channel,
+                uid=f"{number:061}",
+                session_id=b"%d" % number,
+                attach=1,
+                number=None,
+                lowest_unanswered=0,
+                joined_entry=b"",
+                replaced_entry=b"",
+            )
+            (bench.hub._engine._embedded or bench.engine).execute(operation, now=bench.now)
+
+    def test_lists_that_nobody_will_send_are_not_encoded(self) -> None:
+        """S51, S50: the transport is dropped when its replies would pass the bound, before they are bytes."""
+        bench = Bench()
+        witness = bench.login("witness", "room").keep()
+        self.fill(bench, "big", 511)
+        alice = bench.login("alice", "room", "big")
+        bench.advance(1.0)
+        frame = alice.wire.frame(encode_batch([Join(number, "big") for number in range(100, 620)]))
+        asked: list[Any] = []
+        engine = bench.hub._engine._embedded
+        assert engine is not None
+        execute = engine.execute
+        engine.execute = lambda operation, now: asked.append(operation) or execute(operation, now=now)  # type: ignore
+        tracemalloc.start()
+        bench.hub.receive_data(alice.id, frame, now=bench.now)
+        bench.hub.flush(now=bench.now)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        bench.settle()
+        assert alice.gone == "abort"
+        assert alice.answers(100) == []
+        assert peak < 1024 * 1024
+        assert len([one for one in asked if isinstance(one, JoinChannel)]) <= 34
+        back = bench.login("alice", resume=alice, want=[alice.cursor("room"), alice.cursor("big")])
+        assert back.welcome.resumed
+        witness.publish("room", "x")
+        assert back.texts("room") == ["x"]
+
+    def test_what_fits_is_sent(self) -> None:
+        """S51, S45: up to the bound, in messages that are full."""
+        bench = Bench()
+        self.fill(bench, "big", 511)
+        alice = bench.login("alice", "big")
+        alice.send(*(Join(number, "big") for number in range(100, 131)))
+        assert [len(alice.answer(number).members) for number in range(100, 131)] == [512] * 31
+        assert min(alice.payload_sizes[-8:-1]) > 128_000  # four lists each, and three in the last
+        assert max(alice.payload_sizes) <= 128 * 1024
+
+    def test_a_list_that_is_not_paid_for_is_not_made(self) -> None:
+        """S51: of a channel that the session has already."""
+        bench = Bench(nodes=1)
+        self.fill(bench, "big", 511)
+        alice = bench.login("alice", "big")
+        bench.advance(1.0)
+        bench.engine_calls.clear()
+        for number in range(100, 300):
+            alice.send(Join(number, "big"))
+        assert len([call for call in bench.engine_calls if isinstance(call, JoinChannel)]) == 61
+        assert len(alice.of(Joined)) == 1 + 61
+        assert {(failed.code, failed.number < 161) for failed in alice.of(Failed)} == {(Code.RATE_EXCEEDED, False)}
+        bench.advance(0.1)
+        assert isinstance(alice.join("other"), Joined)
+
+    def test_coming_and_going_for_the_list(self) -> None:
+        """S51: whoever leaves in between is not refused, but dropped like any other flood."""
+        bench = Bench()
+        self.fill(bench, "big", 511)
+        alice = bench.login("alice")
+        count = 0
+        while alice.close_code is None and count < 1000:
+            alice.send(Join(2 * count, "big"), Leave(2 * count + 1, "big"))
+            count += 1
+        assert alice.close_code == Code.FLOODING
+        assert count < 700
+
+    def test_all_lists_again_after_a_resume(self) -> None:
+        """S46, S47: each join that was unanswered, though the session has been at its full rate."""
+        bench = Bench(nodes=1)
+        channels = [f"big{number}" for number in range(20)]
+        for channel in channels:
+            self.fill(bench, channel, 511)
+        alice = bench.login("alice")
+        for start in range(1000, 3000, 250):
+            alice.send(*(PublishText(start + number, "nowhere", "x") for number in range(250)))
+        bench.advance(1.0)
+        requests = [Join(3000 + number, channel) for number, channel in enumerate(channels)]
+        alice.send(*requests)
+        alice.lose()
+        back = bench.login("alice", resume=alice, want=[(channel,) for channel in channels])
+        back.send(*requests)
+        assert [len(back.answer(request.number).members) for request in requests] == [512] * 20
 
 
 class TestOrder:
@@ -430,6 +570,188 @@ class TestOrder:
         assert [sent.offset for sent in back.of(Sent)] == [3, 4]
         assert isinstance(back.answer(13), Done)
         assert bob.members("room") == [JoinedEntry("alice"), LeftEntry("alice", LeaveCause.LEFT)]
+
+
+class TestPasses:
+    """S51: what one client asks for at once does not keep the others waiting."""
+
+    def count_steps(self, bench: Bench) -> list[int]:
+        """Joins and leaves that the engine carries out, in a list of one figure."""
+        engine = bench.hub._engine._embedded
+        assert engine is not None
+        execute = engine.execute
+        steps = [0]
+
+        def counted(operation: Any, *, now: float) -> Any:
+            steps[0] += isinstance(operation, (JoinChannel, LeaveChannel))
+            return execute(operation, now=now)
+
+        engine.execute = counted  # type: ignore[method-assign]
+        return steps
+
+    def test_a_burst_of_joins_and_leaves(self) -> None:
+        """S51, S46: a part of it in each pass, in order; whoever comes meanwhile has an answer at once."""
+        bench = Bench()
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice")
+        bench.advance(1.0)
+        steps = self.count_steps(bench)
+        rows = [(Join(2 * n, f"channel{n}"), Leave(2 * n + 1, f"channel{n}")) for n in range(1, 1001)]
+        post(alice, *(request for row in rows for request in row))
+        assert steps == [128]
+        passes = 0
+        while bench.hub.flush_wanted:
+            before = steps[0]
+            post(bob, PublishText(100 + passes, "room", "x"))
+            bench.hub.flush(now=bench.now)
+            bench.pump(0)
+            assert steps[0] - before <= 128
+            passes += 1
+            assert isinstance(bob.answer(99 + passes), Sent)
+        assert passes == 2
+        done = [one.number for one in alice.messages if isinstance(one, (Joined, Done))]
+        assert done == list(range(2, 2 + 128 + 256))
+        refused = alice.of(Failed)
+        assert [failed.number for failed in refused] == list(range(2 + 128 + 256, 2002))
+        assert {failed.code for failed in refused} == {Code.TOO_MANY_REQUESTS}
+
+    @pytest.mark.parametrize("nodes", [0, 1])
+    def test_all_that_a_client_may_ask_for_is_done(self, nodes: int) -> None:
+        """S45, S46: 256 unanswered requests, whatever they are, in their order."""
+        bench = Bench(nodes=nodes)
+        bob = bench.login("bob", "room")
+        alice = bench.login("alice", "room")
+        requests: list[Any] = []
+        for number in range(100, 352, 3):
+            requests += [Leave(number, "room"), Join(number + 1, "room"), PublishText(number + 2, "room", "x")]
+        alice.send(*requests)
+        answers = [message for message in alice.messages if isinstance(message, (Done, Joined, Sent, Failed))]
+        assert [answer.number for answer in answers[1:]] == list(range(100, 100 + len(requests)))
+        assert alice.of(Failed) == []
+        assert len(bob.texts("room")) == len(requests) // 3
+
+    def test_they_take_turns(self) -> None:
+        """S51: who asks for little waits for a turn of each that asks for much, and not for all of it."""
+        bench = Bench(max_channels=300)
+        greedy = [bench.login(f"greedy{index}") for index in range(4)]
+        bob = bench.login("bob")
+        for client in greedy:
+            post(client, *(Join(number, f"{client.uid}/{number}") for number in range(1, 257)))
+        post(bob, Join(1, "room"))
+        assert bob.answers(1) == []
+        steps = self.count_steps(bench)
+        bench.hub.flush(now=bench.now)
+        bench.pump(0)
+        assert isinstance(bob.answer(1), Joined)
+        assert steps == [128]
+        numbers = [len(client.of(Joined)) for client in greedy]
+        assert numbers[0] == 128 + 32
+        assert numbers[1:] == [32, 32, 31]
+        bench.settle()
+        assert [len(client.of(Joined)) for client in greedy] == [256] * 4
+
+    @pytest.mark.parametrize("logout", [False, True])
+    def test_a_transport_that_went_while_its_requests_waited(self, logout: bool) -> None:
+        """S7, S46: they are not done, and come again; a logout among them counts."""
+        bench = Bench(max_channels=300)
+        bob = bench.login("bob", "room").keep()
+        alice = bench.login("alice", "room")
+        post(alice, *(Join(number, f"channel{number}") for number in range(100, 300)))
+        if logout:
+            post(alice, Logout(300))
+        alice.lose()
+        back = bench.login("alice", resume=alice, want=[("room",), *((f"channel{n}",) for n in range(100, 300))])
+        if logout:
+            assert back.close_code == Code.REMOTE_LOGIN or not back.welcome.resumed
+            assert bob.members("room")[1] == LeftEntry("alice", LeaveCause.LOGGED_OUT)
+        else:
+            back.send(*(Join(number, f"channel{number}") for number in range(100, 300)))
+            assert [joined.number for joined in back.of(Joined)] == list(range(100, 300))
+
+
+class TestAnEngineThatHangs:
+    """S55, S50: one home of an engine outside answers nothing, while sessions come and go."""
+
+    @staticmethod
+    def go_on(bench: Bench) -> None:
+        """Everything is answered but appends."""
+        while others := [call for call in bench.calls[0] if not isinstance(call.operation, Append)]:
+            for call in others:
+                bench.calls[0].remove(call)
+                answer = bench.engine.execute(call.operation, now=bench.now)
+                bench.hub.engine_answered(call.call_id, answer, now=bench.now)
+            bench.announce()
+            bench.settle()
+
+    @staticmethod
+    def send_all(client: FakeClient, requests: list[Any]) -> None:
+        for start in range(0, len(requests), 4):
+            client.send(*requests[start : start + 4])
+
+    def test_what_is_gathered_is_bounded(self) -> None:
+        """S55, S9, S46: what comes again after a resume is gathered already, and answered once. Refused is what will
+        not be carried out."""
+        bench = Bench(nodes=1)
+        alice, bob, carol = bench.login("alice", "room"), bench.login("bob", "room"), bench.login("carol")
+        bench.held.add(0)
+        requests = [PublishBytes(number, "room", b"x" * 32_000) for number in range(100, 356)]
+        self.send_all(alice, requests)
+        (channel,) = bench.hub._channels._by_name.values()
+        for _ in range(5):
+            alice.lose()
+            back = bench.open()
+            back.login("alice", resume=alice, want=[("room",)])
+            self.go_on(bench)
+            self.send_all(back, requests)
+            assert back.of(Failed) == []
+            alice = back
+            kept = [*(channel.appending or ()), *channel.gathered]
+            assert sum(len(one.item.entry) for one in kept) < channel.gathered_bytes <= 16 * 1024 * 1024
+        link = bench.hub._transports.get(alice.id)
+        assert sorted(one.item.number for one in kept if one.session.link is link) == list(range(100, 356))
+        bob.send(PublishBytes(6, "room", b"small"))
+        bob.send(PublishBytes(7, "room", b"x" * 32_000))
+        bob.lose()
+        back = bench.open()
+        back.login("bob", resume=bob, want=[("room",)])
+        self.go_on(bench)
+        bob = back
+        bob.send(PublishBytes(6, "room", b"small"))
+        bob.send(PublishBytes(7, "room", b"x" * 32_000))
+        carol.send(PublishBytes(7, "room", b"x" * 32_000))
+        assert bob.answer(7).code == carol.answer(7).code == Code.TOO_MANY_REQUESTS
+        bench.release()
+        assert {sent.number for sent in alice.of(Sent)} == set(range(100, 356))
+        assert {sent.offset for sent in alice.of(Sent)} == set(range(3, 259))
+        assert channel.gathered_bytes == 0
+        assert channel.gathered_by_number is None
+        assert bob.answer(6).offset == 259
+        bob.send(PublishText(8, "room", "and on"))
+        assert bob.answer(8).offset == 260
+        assert carol.hub._channels._by_name == {"room": channel}
+        bob.lose()
+        alice.lose()
+        assert carol.hub._channels._by_name == {}
+
+    def test_the_same_while_all_of_it_is_with_the_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """S55, S46: nothing more is gathered then, and the channel is not kept for what was refused."""
+        monkeypatch.setattr("rtm_sansio._hub_requests._GATHERED_BYTES", 3000)
+        bench = Bench(nodes=1)
+        alice = bench.login("alice", "room")
+        bench.held.add(0)
+        requests = [PublishText(number, "room", "x") for number in range(100, 105)]
+        alice.send(*requests)
+        alice.lose()
+        back = bench.open()
+        back.login("alice", resume=alice, want=[("room",)])
+        self.go_on(bench)
+        back.send(*requests, PublishText(105, "room", "y"))
+        assert [failed.number for failed in back.of(Failed)] == [105]
+        bench.release()
+        assert [(sent.number, sent.offset) for sent in back.of(Sent)] == [(100 + n, 2 + n) for n in range(5)]
+        assert back.publish("room", "z").offset == 7
+        back.lose()
+        assert back.hub._channels._by_name == {}
 
 
 class TestRepetition:

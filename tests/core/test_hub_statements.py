@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -17,10 +18,13 @@ from rtm_sansio.messages import (
     JoinedEntry,
     LeftEntry,
     Login,
+    Logout,
+    Progress,
     Restored,
     Want,
     WantedChannel,
     Welcome,
+    encode_batch,
 )
 
 
@@ -243,15 +247,59 @@ class TestForm:
         assert alice.close_code == 1002
         assert bench.login("alice", resume=alice).welcome.resumed
 
-    def test_at_most_eight_messages_are_kept_before_the_verdict(self) -> None:
-        """S50, S51: the rest is a protocol error."""
+    @pytest.mark.parametrize(
+        "more",
+        [
+            [Want(())],
+            [Join(1, "room")],
+            [Progress(1, 1)],
+            [Logout(1), Logout(2)],
+            [Logout(1), Want(())],
+            [Login("alice", "", b"i" * 16, b"l" * 16, 1)],
+        ],
+    )
+    def test_before_the_verdict_a_statement_and_a_logout_are_kept(self, more: list[Any]) -> None:
+        """S50, S59: each once and in this order; the rest is a protocol error."""
         bench = Bench()
         bench.auto_login = ...
         alice = bench.open()
-        alice.send(Login("alice", "", b"i" * 16, b"l" * 16, 0), Want(()), *(Join(n, f"r{n}") for n in range(7)))
+        alice.send(Login("alice", "", b"i" * 16, b"l" * 16, 0), Want(()))
         assert alice.close_code is None
-        alice.send(Join(9, "r9"))
+        for message in more:
+            alice.send(message)
         assert alice.close_code == 1002
+
+    def test_what_waits_for_the_verdict_takes_no_more_room_than_it_did_on_the_wire(self) -> None:
+        """S50: thousands of empty names fit into 16 KiB; before the login is accepted, nobody pays for them."""
+        bench = Bench()
+        bench.auto_login = ...
+        clients = [bench.open() for _ in range(50)]
+        want = Want((WantedChannel(""),) * 7000)
+        login = Login("m", "", b"i" * 16, b"l" * 16, 0)
+        frames = [
+            client.wire.frame(encode_batch([login])) + client.wire.frame(encode_batch([want])) for client in clients
+        ]
+        tracemalloc.start()
+        for client, frame in zip(clients, frames, strict=True):
+            client.raw(frame)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert kept < 50 * 20_000
+        for client in clients:
+            client.lose()
+        assert not bench.hub._transports._links
+
+    def test_a_statement_that_waited_is_carried_out(self) -> None:
+        """S59: as it was said."""
+        bench = Bench()
+        bench.auto_login = ...
+        alice = bench.open()
+        alice.send(Login("alice", "", b"i" * 16, b"l" * 16, 0), Want((WantedChannel("room", b"12345678", 5),)))
+        bench.hub.accept_login(alice.id, now=bench.now)
+        bench.settle()
+        assert [result.channel for result in alice.restored] == ["room"]
+        bench.auto_login = None
+        assert bench.login("bob").join("room").member_count == 2
 
     def test_the_transport_goes_while_it_is_carried_out(self) -> None:
         """S59, F-36: at every step of an engine that takes time; stated again it has the same effect."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 
 import msgspec
 import pytest
@@ -177,6 +178,60 @@ class TestEntries:
         with pytest.raises(MalformedBatch):
             server_decoder().decode(encode_block("room", b"epoch", 7, [encode([99, "x"])]))
 
+    def test_unknown_entries_have_a_bound(self) -> None:
+        """S50: 16,384 of them in a batch, in one block or in many, and none of them costs an exception."""
+        known = encode_entry(self.ENTRIES[2])
+        least = encode([128])
+        ((block,), _) = server_decoder().decode(encode_block("room", b"epoch", 7, [known] + [least] * 16_384))
+        assert isinstance(block, Entries)
+        assert len(block.entries) == 16_385
+        with pytest.raises(MalformedBatch, match="more than 16384 unknown entries"):
+            server_decoder().decode(encode_block("room", b"epoch", 7, [least] * 16_385))
+        half = [5, "room", b"epoch", 7, [[128]] * 8192]
+        assert len(server_decoder().decode(encode([half, half]))[0]) == 2
+        with pytest.raises(MalformedBatch, match="more than 16384 unknown entries"):
+            server_decoder().decode(encode([half, half, [5, "room", b"epoch", 7, [[128]]]]))
+
+    @pytest.mark.parametrize(
+        "batch",
+        [
+            encode_block("room", b"epoch", 7, [encode([128])] * 1000),
+            encode_block("room", b"epoch", 7, [encode([2**40, "x"])] * 1000),
+            encode([[5, "room", b"epoch", 7, [[128]]]] * 1000),
+        ],
+        ids=["one block", "large tags", "many blocks"],
+    )
+    def test_many_unknown_entries_take_no_time(self, batch: bytes) -> None:
+        """S50: not one exception each, which would stop a client's loop for a time that the server chooses."""
+        exceptions = 0
+
+        def count(frame: object, event: str, function: object) -> None:
+            nonlocal exceptions
+            exceptions += event == "c_exception"
+
+        decoder = server_decoder()
+        sys.setprofile(count)
+        try:
+            decoder.decode(batch)
+        finally:
+            sys.setprofile(None)
+        assert exceptions == 1
+
+    @pytest.mark.parametrize("tag", [b"\xcc\x82", b"\xcd\x00\x82", b"\xd3" + bytes(7) + b"\x82"])
+    @pytest.mark.parametrize("head", [b"\x92", b"\xdc\x00\x02", b"\xdd\x00\x00\x00\x02"])
+    def test_the_tag_of_an_unknown_entry_is_any_integer(self, tag: bytes, head: bytes) -> None:
+        """F-62: however it is encoded."""
+        ((block,), _) = server_decoder().decode(encode_block("room", b"epoch", 7, [head + tag + b"\xc0"]))
+        assert isinstance(block, Entries)
+        assert block.entries == [UnknownEntry(130)]
+
+    @pytest.mark.parametrize("entry", [b"\x90", b"\x91\xc3", b"\x91\xff", b"\x05", b"\x91\x01", b"\x92\x03\xc4\x00"])
+    def test_what_is_no_entry_beside_unknown_ones(self, entry: bytes) -> None:
+        """S50: an error, as without them."""
+        for entries in ([entry], [encode([128]), entry]):
+            with pytest.raises(MalformedBatch):
+                server_decoder().decode(encode_block("room", b"epoch", 7, entries))
+
     def test_a_growing_batch_keeps_its_other_messages(self) -> None:
         """F-62."""
         growing = msgspec.msgpack.decode(encode_block("room", b"epoch", 7, [encode([130])]))
@@ -205,6 +260,33 @@ class TestPieces:
     def test_a_single_message_is_never_split(self) -> None:
         """S45: its size was checked before."""
         assert len(encode_in_pieces([PublishText(1, "room", "x" * 5000)], 2000)) == 1
+
+    @pytest.mark.parametrize("told", [False, True])
+    def test_pieces_are_full_and_each_message_is_encoded_once(
+        self, monkeypatch: pytest.MonkeyPatch, told: bool
+    ) -> None:
+        """S45, S50: whatever their sizes; once more only if nobody knew how much they are."""
+        sizes = [10, 1990, 1960, 40, 700, 700, 700, 3000, 20, 20, 2500, 5]
+        messages = [PublishText(number, "room", "x" * size) for number, size in enumerate(sizes)]
+        encoded: list[object] = []
+
+        class Encoder:
+            def encode(self, value: object) -> bytes:
+                encoded.append(value)
+                return encode(value)
+
+        monkeypatch.setattr("rtm_sansio.messages._encoder", Encoder())
+        pieces = encode_in_pieces(messages, 2000, sum(sizes) if told else 0)
+        assert encoded == ([] if told else [messages]) + messages
+        batches = [client_decoder().decode(piece)[0] for piece in pieces]
+        assert [message for batch in batches for message in batch] == messages
+        assert [len(batch) for batch in batches] == [1, 1, 1, 3, 1, 1, 2, 1, 1]
+        assert all(len(piece) <= 2000 for piece, batch in zip(pieces, batches, strict=True) if len(batch) > 1)
+
+    @pytest.mark.parametrize("count", [1, 15, 16, 65_535, 65_536])
+    def test_a_piece_is_encoded_as_a_batch_is(self, count: int) -> None:
+        """The same bytes, made message by message."""
+        assert encode_in_pieces([7] * count, 100_000, 100_001) == [encode([7] * count)]
 
 
 def test_nothing_secret_in_a_text_form() -> None:

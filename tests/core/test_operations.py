@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from rtm_sansio import operations
@@ -18,6 +19,7 @@ from rtm_sansio.operations import (
     ConfirmAttach,
     DetachSession,
     EndSession,
+    EngineCall,
     JoinChannel,
     LeaveChannel,
     ListChannel,
@@ -102,3 +104,24 @@ def test_the_specification_names_exactly_the_fields() -> None:
         section = re.split(r"^#{2,3} ", text.split(f"### `{operation.__name__}`")[1], flags=re.MULTILINE)[0]
         named = set(re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE))
         assert named == set(operation.__struct_fields__), operation.__name__
+
+
+def test_nothing_secret_in_a_text_form() -> None:
+    """S19: an operation in a log or a traceback shows neither session ids nor login ids, at any depth; that there is
+    none is shown."""
+    ids = {"login_id", "session_id", "new_session_id", "quoted_session_id"}
+    kinds = [
+        kind for kind in vars(operations).values() if isinstance(kind, type) and kind.__module__ == operations.__name__
+    ]
+    secret_kinds = [kind for kind in kinds if ids & set(getattr(kind, "__struct_fields__", ()))]
+    assert len(secret_kinds) >= 12
+    for kind in secret_kinds:
+        fields = {name: b"s3cret" if name in ids else f"<{name}>" for name in kind.__struct_fields__}  # type: ignore[attr-defined]
+        value = kind(**fields)
+        assert "s3cret" not in repr(value)
+        assert repr(value).startswith(f"{kind.__name__}({kind.__struct_fields__[0]}=")  # type: ignore[attr-defined]
+        for name in fields:
+            assert f"{name}=<hidden>" in repr(value) if name in ids else f"{name}='<{name}>'" in repr(value)
+        assert "s3cret" not in repr(EngineCall(call_id=1, operation=value))
+    nobody = EndSession(cause=LeaveCause.KICKED, code=1, message="", spoil_epoch=False, ban_seconds=None, **SESSION)
+    assert "session_id=None" in repr(msgspec.structs.replace(nobody, session_id=None))

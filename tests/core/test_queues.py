@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtm_sansio.errors import ChannelUnavailable, InvalidArgument, InvalidState, SessionEnded
-from rtm_sansio.events import ChannelLost, ChannelMessageReceived, ConnectionStateChanged, EventsDropped, MemberJoined
+from rtm_sansio.events import (
+    ChannelLost,
+    ChannelMessageReceived,
+    ConnectionStateChanged,
+    EventsDropped,
+    LeaveCause,
+    MemberJoined,
+    MemberLeft,
+    MessagesLost,
+    ReconnectProblem,
+    TokenExpired,
+)
 from rtm_sansio.queues import Ending, HomeQueue, MessageFilter, check_handler, ending_of, event_bytes
 from rtm_sansio.states import TRANSITIONS, ConnectionState
 
@@ -27,10 +40,24 @@ def drain(queue: HomeQueue) -> list[Any]:
 
 
 def test_bytes_of_events():
-    """S52: messages count by their size, other events by their number."""
-    assert event_bytes(message("abc")) == 3
-    assert event_bytes(message(b"ab")) == 2
-    assert event_bytes(MemberJoined(channel="c", uid="u" * 50, offset=1)) == 0
+    """S52: what a peer can make large counts, and never as less than it takes: text beyond ASCII as four bytes a
+    character."""
+    assert event_bytes(message("abc")) == 4
+    assert event_bytes(message(b"ab")) == 3
+    assert event_bytes(message(b"\xff\xfe")) == 3
+    wide = "x" * 1000 + "\N{GRINNING FACE}"
+    assert sys.getsizeof(wide) - 100 < event_bytes(message(wide)) == 4005
+    assert event_bytes(MemberJoined(channel="c", uid="u" * 50, offset=1)) == 50
+    assert event_bytes(MemberLeft(channel="c", uid="u" * 50, cause=LeaveCause.LEFT, offset=1)) == 50
+    assert event_bytes(MessagesLost(channel="c", count=None)) == 0
+    assert event_bytes(TokenExpired()) == 0
+    for text, size in (("why", 3), ("\xe9", 4)):
+        assert event_bytes(ReconnectProblem(code="bad_token", message=text)) == size
+        assert event_bytes(ChannelLost(channel="c", code="invalid_channel", message=text)) == size
+    switch = TRANSITIONS[next(iter(TRANSITIONS))]
+    change = ConnectionStateChanged(state=switch[0], reason=switch[1], previous=ConnectionState.DISCONNECTED)
+    assert event_bytes(change) == 0
+    assert event_bytes(msgspec.structs.replace(change, message="why")) == 3
 
 
 def test_uniterated_keeps_the_newest():
@@ -39,12 +66,41 @@ def test_uniterated_keeps_the_newest():
     for number in range(10):
         queue.put(message(str(number)))
     assert len(queue) == 4
-    assert queue.backlog == (3, 3)
+    assert queue.backlog == (3, 6)
     first, *rest = drain(queue)
     assert first == EventsDropped(home="c", count=7)
     assert [event.message for event in rest] == ["7", "8", "9"]
     assert queue.backlog == (0, 0)
     assert len(queue) == 0
+
+
+def test_uniterated_keeps_only_so_many_bytes():
+    """S52: the oldest go when the rest is too large for the bound, and it is said how many; the newest stays."""
+    queue = HomeQueue("c", max_uniterated_events=1000, max_queued_events=1000, max_queued_bytes=100)
+    for number in range(10):
+        queue.put(message(f"{number:029}"))
+    assert queue.backlog == (3, 90)
+    first, *rest = drain(queue)
+    assert first == EventsDropped(home="c", count=7)
+    assert [int(event.message) for event in rest] == [7, 8, 9]
+    queue.put(message("small"))
+    queue.put(message("x" * 1000))
+    assert queue.backlog == (1, 1001)
+    assert queue.pop() == EventsDropped(home="c", count=1)
+
+
+def test_an_iterated_channel_is_held_and_nothing_dropped_for_its_bytes():
+    """S52: the core holds its log; the bound holds again when the iterator is gone, and always for the client's own."""
+    queue = HomeQueue("c", max_uniterated_events=1000, max_queued_events=1000, max_queued_bytes=100)
+    own = HomeQueue("", max_uniterated_events=1000, max_queued_events=1000, max_queued_bytes=100)
+    for one in (queue, own):
+        one.start_iterating()
+        for number in range(10):
+            one.put(message(f"{number:029}"))
+    assert queue.backlog == (10, 300)
+    assert own.backlog == (3, 90)
+    queue.stop_iterating()
+    assert queue.backlog == (3, 90)
 
 
 def test_iterated_is_lossless():
@@ -66,7 +122,7 @@ def test_the_clients_own_events_have_a_bound_while_they_are_iterated():
     queue.start_iterating()
     for number in range(50):
         queue.put(message(str(number)))
-    assert queue.backlog == (8, 16)
+    assert queue.backlog == (8, 24)
     dropped, *rest = drain(queue)
     assert dropped == EventsDropped(home="", count=42)
     assert [event.message for event in rest] == [str(number) for number in range(42, 50)]
@@ -128,7 +184,7 @@ def test_against_a_model(steps: list[str]):
         if not queue.iterated:
             assert queue.backlog[0] <= 3
         waiting = queue.backlog[0]
-        assert queue.backlog[1] == sum(list(inside)[len(inside) - waiting :])
+        assert queue.backlog[1] == sum(list(inside)[len(inside) - waiting :]) + waiting
     assert popped + len(inside) == put
 
 
@@ -201,7 +257,7 @@ def test_what_was_not_used_is_put_back():
         queue.put(message(text))
     taken = [queue.pop() for _ in range(2)]
     queue.put_back([EventsDropped(home="c", count=4), *taken], dropped=1)
-    assert queue.backlog == (3, 3)
+    assert queue.backlog == (3, 6)
     queue.end()
     queue.put_back(())
     assert [getattr(event, "message", event) for event in drain(queue)] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import traceback
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from rtm_sansio import testing
 from rtm_sansio.client import ClientCore, ClientTimer
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.endpoints import parse_endpoints
-from rtm_sansio.errors import NotJoined, NotLoggedIn
+from rtm_sansio.errors import LoginTimeout, NotJoined, NotLoggedIn
 from rtm_sansio.events import RequestErred
 from rtm_sansio.hub import Hub
 from rtm_sansio.recording import Record, Recorded, replay
@@ -161,3 +162,32 @@ def test_nothing_secret_of_a_hub(external: bool):
     assert {one.token for one in events} == {"<hidden>"}
     assert "s3cret" not in shown
     assert repr(session_id)[2:-1] not in shown
+
+
+class ProviderFailed(Exception):
+    """What a token provider may raise: a text with the token in it."""
+
+
+@pytest.mark.parametrize("secrets", [True, False])
+def test_exceptions_are_reduced_to_what_cannot_hold_a_token(secrets: bool):
+    """S19, S27: a provider's exception is shown as its type; an error of ours as it is, without what caused it."""
+    rig = Rig(core_type=ClientCore)
+    core, records = recorded(rig.core, secrets=secrets)
+    rig.core = core
+    number = rig.login(token=None, token_provider=True)
+    fault = ProviderFailed("no session for s3cret-token")
+    while number not in rig.ends:
+        core.token_failed(rig.asked[-1], fault, now=rig.now)
+        rig.advance(0.1)
+    causes = [arguments["cause"] for _, name, arguments in records if name == "token_failed"]
+    assert set(causes) == {fault if secrets else ProviderFailed}
+    ((error,),) = [
+        [one.error for one in what if isinstance(one, RequestErred) and one.request_id == number]
+        for direction, _, what in records
+        if direction == "out" and any(isinstance(one, RequestErred) for one in what)
+    ]
+    shown = "".join(traceback.format_exception(error))
+    assert type(error) is LoginTimeout
+    assert error.last_cause == "token_provider_failed"
+    assert ("s3cret" in shown) is secrets
+    assert "the token provider raised ProviderFailed" in str(error)

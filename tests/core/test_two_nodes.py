@@ -13,6 +13,7 @@ from rtm_sansio.logs import Block
 from rtm_sansio.messages import GoOn, Join, JoinedEntry, Kicked, Leave, LeftEntry, Logout, PublishText, RenewToken
 from rtm_sansio.operations import (
     BlockAnnounced,
+    DetachSession,
     JoinChannel,
     LeaveChannel,
     OrdersWaiting,
@@ -20,6 +21,7 @@ from rtm_sansio.operations import (
     ReadLog,
     ReadOrders,
     StrikeToDos,
+    TakeToDos,
     ToDosWaiting,
     WatchChannel,
 )
@@ -358,7 +360,67 @@ class TestByHand:
         bench.hub.engine_answered(call.call_id, answer, now=bench.now)
         bench.hub.engine_answered(999, None, now=bench.now)
         bench.hub.engine_announced(OrdersWaiting(), now=bench.now)
-        assert bench.hub.take_outputs() == []
+        (call,) = bench.hub.take_outputs()
+        assert isinstance(call.operation, DetachSession)  # or the session would stay attached for ever
+
+    def test_a_hub_that_is_closed_ends_what_its_clients_had_ended(self) -> None:
+        """S7, S14: a logout that waited for an append is carried out, whatever becomes of the message."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        alice = bench.login("alice", "room", node=0)
+        bench.held.add(0)
+        alice.send(PublishText(5, "room", "x"), Logout(6))
+        alice.lose()
+        bench.hub.close(now=bench.now)
+        bench.settle()
+        bench.release(0)
+        bench.advance(3.0)  # what follows in other homes is left to the other node
+        assert witness.members("room")[-1] == LeftEntry("alice", LeaveCause.LOGGED_OUT)
+
+    def test_a_hub_that_is_closed_with_a_logout_unread(self) -> None:
+        """S7: the transport was there until then."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        alice = bench.login("alice", "room", node=0)
+        bench.held.add(0)
+        alice.send(PublishText(5, "room", "x"), Logout(6))
+        bench.hub.close(now=bench.now)
+        bench.settle()
+        bench.release(0)
+        bench.advance(3.0)  # what follows in other homes is left to the other node
+        assert witness.members("room")[-1] == LeftEntry("alice", LeaveCause.LOGGED_OUT)
+
+    def test_an_engine_that_hangs(self) -> None:
+        """E3: logins that would only wait are put off, and what they left is done once when it answers again."""
+        bench = Bench(nodes=2)
+        witness = bench.login("witness", "room", node=1).keep()
+        bench.login("alice", "room", node=1).keep()
+        bench.held.add(0)
+        for _ in range(100):
+            bench.login("alice", want=None).lose()
+        refused = bench.login("alice")
+        assert refused.refusal.code == Code.UNAVAILABLE
+        assert len(bench.calls[0]) == 1
+        before = len(bench.engine_calls)
+        bench.release(0)
+        kinds = [type(operation) for operation in bench.engine_calls[before:]]
+        assert kinds.count(PostOrder) == 65  # each of the 65 that were not put off replaced the one before it
+        assert kinds.count(LeaveChannel) == 1
+        assert witness.members("room") == [JoinedEntry("alice"), LeftEntry("alice", LeaveCause.REPLACED)]
+
+    @pytest.mark.parametrize(
+        ("announcement", "operation"), [(OrdersWaiting(), ReadOrders), (ToDosWaiting(), TakeToDos)]
+    )
+    def test_announced_a_thousand_times(self, announcement: Any, operation: type) -> None:
+        """E2, E9: one call under way, and one more for all that came meanwhile."""
+        bench = Bench(nodes=1)
+        bench.held.add(0)
+        before = len(bench.engine_calls)
+        for _ in range(1000):
+            bench.hub.engine_announced(announcement, now=bench.now)
+            bench.settle()
+        bench.release(0)
+        assert [type(call) for call in bench.engine_calls[before:]] == [operation] * 2
 
 
 class TestBlocks:

@@ -461,7 +461,7 @@ def test_fragments_without_end_hold_no_memory(role: str, opcode: int) -> None:
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(bound - 1):
             assert wire.receive(peer_frame(role, b"", CONTINUATION, fin=False)) == []
-        assert tracemalloc.get_traced_memory()[0] - before < 2000
+        assert tracemalloc.get_traced_memory()[0] - before < 8000  # kept, they would take 37,000
     finally:
         tracemalloc.stop()
     [closed] = wire.receive(peer_frame(role, b"", CONTINUATION, fin=False))

@@ -20,6 +20,7 @@ from rtm_sansio import (
     Hub,
     LoginDenied,
     LoginRequested,
+    LoginWithdrawn,
     RequestCompleted,
     RequestErred,
     parse_endpoints,
@@ -176,6 +177,8 @@ class TrioWorld(RealWorld):
 
     def _judge(self, request: Any) -> None:
         transport_id, hub = request.transport_id, self._hub
+        if isinstance(request, LoginWithdrawn):  # its verdict was given at once
+            return
         ids = (transport_id,) if isinstance(request, LoginRequested) else (transport_id, request.number)
         try:
             authenticate(request)

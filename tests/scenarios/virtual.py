@@ -86,6 +86,7 @@ class Reading:
                 home,
                 max_uniterated_events=self._config.max_uniterated_events,
                 max_queued_events=self._config.max_queued_events,
+                max_queued_bytes=self._config.max_queued_bytes,
             )
         return self._queues[home]
 

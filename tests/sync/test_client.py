@@ -394,7 +394,7 @@ def test_messages_show_what_was_dropped_before_them(new_client: NewClient) -> No
     at_bob = bob.join("lobby")
     for number in range(8):
         at_bob.send(str(number))
-    until(alice, lambda: len(lobby._home.queue) == 4 and lobby._home.queue.backlog == (3, 3))
+    until(alice, lambda: len(lobby._home.queue) == 4 and lobby._home.queue.backlog == (3, 12))
     until(alice, lambda: alice._runtime.core.cursor("lobby") == bob._runtime.core.cursor("lobby"))
     never = lobby.events()
     never._begin()  # it takes nothing

@@ -183,6 +183,31 @@ def test_too_many_logins_are_put_off(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert caplog.text.count("is put off") == 1, "not once for each"
 
 
+def test_logins_that_were_given_up_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S51: whoever goes before the verdict takes nobody's place."""
+    monkeypatch.setattr(server_module, "MAX_WAITING_LOGINS", 1)
+    entered, go_on = threading.Semaphore(0), threading.Event()
+    judged: list[str] = []
+
+    def authenticate(login: LoginRequested) -> bool:
+        judged.append(login.uid)
+        if login.uid == "slow":
+            entered.release()
+            go_on.wait(PATIENCE_SECONDS)
+        return True
+
+    with Server(authenticate=authenticate) as server, Client(server.url) as alice:
+        for _ in range(3):
+            with Client(server.url) as slow:
+                waiting = in_thread(lambda slow=slow: slow.login("slow"))  # type: ignore[misc]
+                assert entered.acquire(timeout=PATIENCE_SECONDS)
+            with pytest.raises(LoginFailed):
+                waiting()
+        alice.login("alice")
+        go_on.set()
+    assert judged == ["slow"] * 3 + ["alice"]
+
+
 def test_refused_logins_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "rtm")
     with Server(authenticate=lambda login: False) as server, Client(server.url) as client:
@@ -190,6 +215,23 @@ def test_refused_logins_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) ->
             with pytest.raises(LoginFailed):
                 client.login("alice")
     assert caplog.text.count("the login of 'alice' is refused") == 1
+
+
+def test_a_refusal_that_quotes_the_token_does_not_bring_it_into_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """S19: whatever an authenticator says to the client, in its own words or in those of a library."""
+
+    def authenticate(login: LoginRequested) -> bool:
+        raise LoginDenied(f"no such token: {login.token!r}, that is {login.token}")
+
+    caplog.set_level(logging.INFO, "rtm")
+    with (
+        Server(authenticate=authenticate) as server,
+        Client(server.url) as client,
+        pytest.raises(LoginFailed, match="no such token"),
+    ):
+        client.login("alice", "a-secret\\token")
+    assert "no such token: '<token>', that is <token>" in caplog.text
+    assert "a-secret" not in caplog.text
 
 
 def test_ends_of_transports_fill_no_log(caplog: pytest.LogCaptureFixture) -> None:
