@@ -32,13 +32,12 @@ _MAX_OFFSET = (1 << 63) - 1
 class Channels:
     """One reader for each joined channel. What is to be said to the server is returned, for the caller to post."""
 
-    __slots__ = ("_config", "_joining", "_limits", "_outputs", "_readers", "_results", "_stated", "own_uid")
+    __slots__ = ("_config", "_joining", "_outputs", "_readers", "_results", "_stated", "own_uid")
 
     def __init__(self, config: ClientConfig, outputs: list[Any]) -> None:
         self._config = config
         self._outputs = outputs
         self.own_uid = ""
-        self._limits: Limits | None = None
         self._readers: dict[str, ChannelReader] = {}
         self._joining: dict[str, bool] = {}  # those whose join is unanswered, and whether they are to echo
         self._stated: dict[str, bool] = {}  # the channels named in the last statement, and whether with a cursor
@@ -76,7 +75,6 @@ class Channels:
         _check_place(joined.epoch, joined.offset)
         if joined.member_count < 0:
             raise ProtocolViolation("a channel with a negative number of members")
-        assert self._limits is not None
         name = join.channel
         config = self._config
         self._readers[name] = ChannelReader(
@@ -86,7 +84,6 @@ class Channels:
             echo=self._joining.pop(name),
             max_events=config.max_queued_events,
             max_bytes=config.max_queued_bytes,
-            limits=self._limits,
         )
         return JoinReceipt(
             channel=name,
@@ -113,12 +110,6 @@ class Channels:
         self._results.clear()
 
     # --- after a loss
-
-    def welcomed(self, limits: Limits) -> None:
-        """A welcome has said what the server applies from now on (S15)."""
-        self._limits = limits
-        for reader in self._readers.values():
-            reader.limits = limits
 
     def transport_gone(self) -> None:
         """Holds and go-ons end with their transport (S52), and so do half answers."""

@@ -12,7 +12,7 @@ from ._link import ClientLink, LinkPhase, ProtocolViolation
 from ._requests import OpenMessage, OpenRequest, OpenRequests
 from ._session import Session
 from ._token_part import TokenPart
-from .codes import code_name
+from .codes import Code, code_name
 from .errors import Outcome, RequestAbandoned, RequestRefused, RequestsFull, RequestTimeout, RtmError
 from .events import SendReceipt, TokenReceipt
 from .messages import (
@@ -31,6 +31,8 @@ from .messages import (
 )
 
 _PUBLISHES = (PublishText, PublishBytes)
+_ABOUT_THE_ASKING = frozenset((Code.STALE_REQUEST, Code.RATE_EXCEEDED, Code.TOO_MANY_REQUESTS, Code.SESSION_ENDED))
+"""Said before the server has looked for what became of the request: of one that was sent again it says nothing."""
 
 
 class Conversation:
@@ -106,7 +108,6 @@ class Conversation:
         self._session_is_new = is_new
         self._progress_told = None
         self._requests.follow_limit(session.limits.max_unanswered)
-        self._channels.welcomed(session.limits)
         if replaced:
             for request in self._requests:
                 if request.transmitted and isinstance(request.message, _PUBLISHES):
@@ -164,6 +165,7 @@ class Conversation:
                 if not session.bucket.try_take(now):
                     self._context.timers.set(ClientTimer.PACE, session.bucket.ready_at())
                     return
+                request.repeated = request.transmitted
                 request.transmitted = True
                 link.post(request.message)
             self._to_transmit.popleft()
@@ -307,10 +309,11 @@ class Conversation:
         elif isinstance(request.message, RenewToken):
             self._token.renewal_refused(failed.number)
         if not request.abandoned:
+            known = failed.code not in _ABOUT_THE_ASKING or not request.repeated
             error = RequestRefused(
                 f"the server refused the request: {failed.message or name}",
                 code=name,
-                outcome=Outcome.REFUSED,
+                outcome=Outcome.REFUSED if known else Outcome.UNKNOWN,
                 retry_after_seconds=failed.retry_after,
             )
             self._context.err(failed.number, error)

@@ -401,7 +401,8 @@ class ChannelHomes:
             if part is None:
                 results.append(_NOT_A_MEMBER)
                 continue
-            more -= part.forget(item.lowest_unanswered, oldest)
+            if item.lowest_unanswered > part.lowest or part.last_at <= oldest:
+                more -= part.forget(item.lowest_unanswered, oldest)
             known = part.by_number.get(number)
             if type(known) is _AppendOutcome:
                 repeated = repeated or {}

@@ -196,11 +196,11 @@ class Requests:
                 self._channels.let_go(channel)
         elif not channel.gathered:
             self._channels.use(message.channel)  # whatever is gathered keeps its channel until it is answered
-        channel.gathered_bytes += len(entry) + _GATHERED_OVERHEAD
-        if channel.gathered_bytes > _GATHERED_BYTES:
-            channel.gathered_bytes -= len(entry) + _GATHERED_OVERHEAD
+        gathered_bytes = channel.gathered_bytes + len(entry) + _GATHERED_OVERHEAD
+        if gathered_bytes > _GATHERED_BYTES:
             self._gather_no_more(session, channel, message.number)
             return
+        channel.gathered_bytes = gathered_bytes
         item = AppendItem(session.uid, session.session_id, message.number, session.lowest_unanswered, entry, sent_at)
         one = Gathered(session, item)
         channel.gathered.append(one)

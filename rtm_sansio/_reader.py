@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, NoReturn
+from typing import Any
 
-from ._link import ProtocolViolation
-from .checks import body_size
 from .events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MessagesLost
-from .messages import BytesEntry, Entries, Gap, JoinedEntry, LeftEntry, Limits, TextEntry
+from .messages import BytesEntry, Entries, Gap, JoinedEntry, LeftEntry, TextEntry
 from .queues import event_bytes
-
-_MAX_UTF8_BYTES = 4
 
 
 class Wish(enum.Enum):
@@ -39,16 +35,11 @@ class ChannelReader:
         "cursor",
         "echo",
         "epoch",
-        "limits",
         "name",
     )
 
-    def __init__(
-        self, name: str, *, epoch: bytes, cursor: int, echo: bool, max_events: int, max_bytes: int, limits: Limits
-    ) -> None:
+    def __init__(self, name: str, *, epoch: bytes, cursor: int, echo: bool, max_events: int, max_bytes: int) -> None:
         self.name = name
-        self.limits = limits
-        """Those of the last welcome: no entry goes beyond them (S45)."""
         self.echo = echo
         self.epoch = epoch
         self.cursor = cursor
@@ -67,10 +58,7 @@ class ChannelReader:
         self._skipping = self._held = self._answered = False
 
     def take_entries(self, block: Entries, own_uid: str, outputs: list[Any]) -> Wish:
-        """Pass a block: events of what is new go to ``outputs`` while the cursor moves over it.
-
-        Raises ProtocolViolation at an entry beyond the limits, without moving the cursor over that one.
-        """
+        """Pass a block: events of what is new go to ``outputs`` while the cursor moves over it."""
         if self._skipping:
             return Wish.NOTHING
         known = self.cursor + 1 - block.first_offset
@@ -84,9 +72,6 @@ class ChannelReader:
         offset = self.cursor
         echo = self.echo
         name = self.name
-        max_name_length = self.limits.max_name_length
-        max_body_bytes = self.limits.max_message_bytes
-        max_characters = max_body_bytes // _MAX_UTF8_BYTES  # with fewer, the bytes need not be counted
         for entry in entries:
             if self._iterated and self._is_full():
                 self._skipping = self._held = True
@@ -94,35 +79,25 @@ class ChannelReader:
             self.cursor = offset = offset + 1
             kind = type(entry)
             if kind is TextEntry or kind is BytesEntry:
-                uid = entry.uid
-                if uid == own_uid and not echo:
+                if entry.uid == own_uid and not echo:
                     continue
-                body = entry.text if kind is TextEntry else entry.data  # type: ignore[union-attr]
-                if (
-                    len(uid) > max_name_length
-                    or not uid.isascii()
-                    or (len(body) > max_characters and body_size(body) > max_body_bytes)  # type: ignore[arg-type,unused-ignore]
-                ):
-                    self._refuse()
                 event: Any = ChannelMessageReceived(
                     channel=name,
-                    uid=uid,
-                    message=body,  # type: ignore[arg-type,unused-ignore]
+                    uid=entry.uid,
+                    message=entry.text if kind is TextEntry else entry.data,  # type: ignore[union-attr]
                     offset=offset,
                     sent_at=entry.sent_at / 1000,  # type: ignore[union-attr]
                     lost_before=self._lost_before,
                 )
                 self._lost_before = 0
-            elif kind is JoinedEntry or kind is LeftEntry:
-                uid = entry.uid
-                if uid == own_uid and not echo:
+            elif kind is JoinedEntry:
+                if entry.uid == own_uid and not echo:
                     continue
-                if len(uid) > max_name_length or not uid.isascii():
-                    self._refuse()
-                if kind is JoinedEntry:
-                    event = MemberJoined(channel=name, uid=uid, offset=offset)
-                else:
-                    event = MemberLeft(channel=name, uid=uid, cause=_cause(entry.cause), offset=offset)  # type: ignore[union-attr]
+                event = MemberJoined(channel=name, uid=entry.uid, offset=offset)
+            elif kind is LeftEntry:
+                if entry.uid == own_uid and not echo:
+                    continue
+                event = MemberLeft(channel=name, uid=entry.uid, cause=_cause(entry.cause), offset=offset)  # type: ignore[union-attr]
             else:  # an entry of a later version: it has an offset and nothing to say to us
                 continue
             outputs.append(event)
@@ -130,11 +105,6 @@ class ChannelReader:
                 self._waiting_events += 1
                 self._waiting_bytes += event_bytes(event)
         return Wish.NOTHING
-
-    def _refuse(self) -> NoReturn:
-        """The entry that the cursor has just moved over: it is not delivered, so the cursor steps back."""
-        self.cursor -= 1
-        raise ProtocolViolation("an entry beyond the limits of the welcome")
 
     def take_gap(self, gap: Gap, outputs: list[Any]) -> Wish:
         """Entries are gone: say so, and go on behind them (S33). A report finds a full queue as an entry does (S52)."""

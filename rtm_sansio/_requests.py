@@ -13,7 +13,7 @@ OpenMessage = PublishText | PublishBytes | Join | Leave | RenewToken
 class OpenRequest:
     """One request that is not answered yet."""
 
-    __slots__ = ("abandoned", "deadline", "message", "number", "transmitted")
+    __slots__ = ("abandoned", "deadline", "message", "number", "repeated", "transmitted")
 
     def __init__(self, message: OpenMessage, deadline: float) -> None:
         self.number = message.number
@@ -21,6 +21,8 @@ class OpenRequest:
         self.deadline = deadline
         self.transmitted = False
         """Whether any transport ever got it: then the server may have carried it out."""
+        self.repeated = False
+        """Whether a second one got it: then a refusal may be of the repetition only (S46)."""
         self.abandoned = False
         """Nobody waits for its end any more; it only keeps its place in the order."""
 

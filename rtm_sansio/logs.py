@@ -55,6 +55,9 @@ class _Kept:
         self.size = sum(map(len, block.entries)) + ENTRY_OVERHEAD_BYTES * len(block.entries) + BLOCK_OVERHEAD_BYTES
 
 
+_DROPPED = _Kept(Block(b"", 0, ()), 0.0)
+
+
 def _last_offset(kept: _Kept) -> int:
     return kept.block.last_offset
 
@@ -104,6 +107,7 @@ class Log:
     def drop_oldest(self) -> int:
         """Drop the oldest block; returns the bytes that became free."""
         oldest = self._kept[self._first]
+        self._kept[self._first] = _DROPPED  # the place stays for a while, but not what was there
         self._first += 1
         if self._first >= _COMPACT_FROM and self._first * 2 > len(self._kept):
             del self._kept[: self._first]

@@ -87,10 +87,11 @@ class _End:
 class Home:
     """The events of a channel, or of the client itself, and who iterates them. Belongs to the I/O thread."""
 
-    __slots__ = ("feed", "name", "queue")
+    __slots__ = ("_max_own", "feed", "name", "queue")
 
     def __init__(self, name: str, config: ClientConfig) -> None:
         self.name = name
+        self._max_own = config.max_queued_events
         self.queue = HomeQueue(
             name,
             max_uniterated_events=config.max_uniterated_events,
@@ -106,6 +107,17 @@ class Home:
             self.queue.put(event)
         else:
             self.feed.put(event)
+            if not self.name and self.feed.qsize() > self._max_own:
+                self._shorten(self.feed)
+
+    def _shorten(self, feed: SimpleQueue[Any]) -> None:
+        """The client's own events stand in no log that could be held (S52): half of them go, the oldest, and it is
+        said how many. What the iterator's thread takes meanwhile is older still."""
+        events = _take_all(feed)
+        kept = max(1, self._max_own // 2)
+        dropped = sum(event.count if type(event) is EventsDropped else 1 for event in events[:-kept])
+        for event in (EventsDropped(home=self.name, count=dropped), *events[-kept:]):
+            feed.put(event)
 
     def end(self, error: RtmError | None) -> None:
         """Nothing more will come."""
@@ -142,17 +154,19 @@ class Home:
         """The iterator is gone; what it has not taken, or not shown, waits for the next one."""
         assert self.feed is not None
         feed, self.feed = self.feed, None
-        left: list[Any] = []
-        while True:
-            try:
-                event = feed.get_nowait()
-            except Empty:
-                break
-            if type(event) is not _End:
-                left.append(event)
+        left = [event for event in _take_all(feed) if type(event) is not _End]
         self.queue.put_back(left, dropped=dropped)
         self.queue.stop_iterating()
         feed.put(_End(None))  # for a thread that still waits there
+
+
+def _take_all(feed: SimpleQueue[Any]) -> list[Any]:
+    events: list[Any] = []
+    while True:
+        try:
+            events.append(feed.get_nowait())
+        except Empty:
+            return events
 
 
 class EventIterator(Iterator[E], Generic[E]):

@@ -74,6 +74,28 @@ def test_refusal():
     assert rig.error(number).code == "code_4399"
 
 
+@pytest.mark.parametrize(
+    ("code", "again", "outcome"),
+    [
+        (Code.STALE_REQUEST, True, Outcome.UNKNOWN),
+        (Code.RATE_EXCEEDED, True, Outcome.UNKNOWN),
+        (Code.TOO_MANY_REQUESTS, True, Outcome.UNKNOWN),
+        (Code.RATE_EXCEEDED, False, Outcome.REFUSED),
+        (Code.NOT_A_MEMBER, True, Outcome.REFUSED),
+    ],
+)
+def test_a_refusal_of_the_asking_says_nothing_of_what_was_asked_before(code: Code, again: bool, outcome: Outcome):
+    """S9, S46: a request sent again may have been carried out the first time."""
+    rig = connected()
+    number = rig.publish()
+    if again:
+        rig.lose()
+        rig.advance(0.6)
+        rig.accept()
+    rig.say(Failed(number, code, ""))
+    assert rig.error(number).outcome is outcome
+
+
 def test_refused_join_can_be_tried_again():
     """S44, S47: the name is free again."""
     rig = connected()

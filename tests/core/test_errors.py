@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from rtm_sansio import errors
-from rtm_sansio.errors import LoginFailed, LoginTimeout, Outcome, RequestFailed, RtmError
+from rtm_sansio.errors import LoginFailed, LoginTimeout, Outcome, RequestFailed, RtmError, never_begun
 
 CLASSES = [
     cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, RtmError) and cls is not RtmError
@@ -70,3 +70,10 @@ def test_request_errors_say_the_outcome():
     error = errors.RequestRefused("x", outcome=Outcome.REFUSED, code="not_a_member", retry_after_seconds=1.5)
     assert (error.outcome.value, error.code, error.retry_after_seconds) == ("refused", "not_a_member", 1.5)
     assert {outcome.value for outcome in Outcome} == {"not sent", "refused", "unknown"}
+
+
+def test_a_call_that_was_never_begun():
+    """S9: whoever waited for a turn when the client was closed is told that nothing was sent."""
+    error = never_begun()
+    assert (error.code, error.outcome) == ("logged_out", Outcome.NOT_SENT)
+    assert "not sent" in str(error)

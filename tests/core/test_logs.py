@@ -175,3 +175,13 @@ def test_any_history_reads_like_a_list(seed: int) -> None:
         cursor = rng.randint(log.first_kept - 1, log.end)
         reading = log.read(b"e", cursor, 10_000)
         assert list(reading.entries) == [entry for offset, entry in flat if offset > cursor]
+
+
+def test_what_was_dropped_is_not_held() -> None:
+    """S55: nothing is kept beside what is counted."""
+    log = Log(b"epoch")
+    for number in range(40):
+        log.append([b"x" * 1000], float(number))
+    for _ in range(39):
+        log.drop_oldest()
+    assert sum(kept.size for kept in log._kept if kept.block.entries) == log.byte_count

@@ -40,6 +40,7 @@ from rtm_sansio.events import (
     EventsDropped,
     MemberJoined,
     MemberLeft,
+    ReconnectProblem,
 )
 from rtm_sansio.states import ConnectionState
 from rtm_sync import Client, JwtAuthenticator, Server, _runtime, allow_any_uid
@@ -930,3 +931,16 @@ def test_an_iterator_may_be_closed_by_another_thread(new_client: NewClient) -> N
     until(lobby._client, lambda: lobby._home.feed is not None)
     messages.close()
     assert reading() == []
+
+
+def test_the_clients_own_events_have_a_bound_while_they_are_iterated() -> None:
+    """S52: an iterator that stands still keeps the newest, and is told how many went before them."""
+    home, feed = _runtime.Home("", ClientConfig(max_queued_events=10)), SimpleQueue[Any]()
+    home.start_iterating(feed)
+    for number in range(100):
+        home.put(ReconnectProblem(code=str(number), message=""))
+        assert feed.qsize() <= 10
+    events = [feed.get_nowait() for _ in range(feed.qsize())]
+    assert isinstance(events[0], EventsDropped)
+    newest = [int(event.code) for event in events[1:]]
+    assert newest == list(range(events[0].count, 100))
