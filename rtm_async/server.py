@@ -37,6 +37,9 @@ AUTHENTICATOR_THREADS = 8
 MAX_JUDGED_LOGINS = 1024
 """Logins that wait for a slow authenticator; those above are told to come back later."""
 JUDGED_RETRY_SECONDS = 1.0
+_VERDICT_SHARE = 0.8
+"""Of the time for a login: a verdict that takes longer is a fault of the authenticator, and not of the client, which
+is told so before its time is over."""
 
 _DEFAULT_CONFIG = ServerConfig()
 _log = logging.getLogger("rtm")
@@ -299,7 +302,7 @@ class Server:
 
     async def _decide_later(self, request: _Request, accept: Callable[[int, Identity], None], refuse: _Refuse) -> None:
         try:
-            async with asyncio.timeout(self._config.login_deadline_seconds):
+            async with asyncio.timeout(_VERDICT_SHARE * self._config.login_deadline_seconds):
                 identity = judge(await self._ask(request))
         except Exception as error:
             self._judging.pop(request.transport_id, None)

@@ -301,10 +301,10 @@ def test_an_authenticator_that_fails(run: Any, caplog: pytest.LogCaptureFixture,
         return login.token
 
     async def scenario() -> None:
-        config = ServerConfig(login_deadline_seconds=0.05)
+        config = ServerConfig(login_deadline_seconds=0.5)
         async with Server(authenticate=authenticate, config=config) as server:
             with pytest.raises(LoginTimeout) as caught:
-                await log_in(server, config=ClientConfig().scaled(0.1))
+                await log_in(server, config=ClientConfig().scaled(0.2))
             assert caught.value.last_cause in ("authenticator_failed", "login_deadline", "connection_lost")
 
     run(scenario())
