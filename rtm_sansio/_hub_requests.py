@@ -198,37 +198,18 @@ class Requests:
             self._channels.use(message.channel)  # whatever is gathered keeps its channel until it is answered
         gathered_bytes = channel.gathered_bytes + len(entry) + _GATHERED_OVERHEAD
         if gathered_bytes > _GATHERED_BYTES:
-            self._gather_no_more(session, channel, message.number)
+            # One sent again after a resume may be among those that wait: a client knows that such a refusal is no
+            # verdict on what it asked before (S9).
+            if not channel.gathered:
+                self._channels.let_go(channel)
+            self.fail(session, message.number, Code.TOO_MANY_REQUESTS, "more bytes wait for the channel than may")
             return
         channel.gathered_bytes = gathered_bytes
         item = AppendItem(session.uid, session.session_id, message.number, session.lowest_unanswered, entry, sent_at)
-        one = Gathered(session, item)
-        channel.gathered.append(one)
+        channel.gathered.append(Gathered(session, item))
         session.gathered += 1
-        if channel.gathered_by_number is not None:  # there is still room for a small one
-            channel.gathered_by_number[session.session_id, message.number] = one
-        if channel.appending is None:
+        if not channel.appending:
             self._gathering[channel] = None
-
-    def _gather_no_more(self, session: AttachedSession, channel: WatchedChannel, number: int) -> None:
-        """Too much waits for the channel's appends. A message that came again after a resume may be there already: then
-        it is no more, and its answer goes to the new transport. Refused is only what will not be carried out (S9)."""
-        if not channel.gathered:
-            self._channels.let_go(channel)
-        known = channel.gathered_by_number
-        if known is None:
-            waiting = [*(channel.appending or ()), *channel.gathered]
-            known = {(one.item.session_id, one.item.number): one for one in waiting}
-            channel.gathered_by_number = known
-        one = known.get((session.session_id, number))
-        if one is None:
-            self.fail(session, number, Code.TOO_MANY_REQUESTS, "more bytes wait for the channel than may")
-            return
-        before, one.session = one.session, session
-        session.gathered += 1
-        before.gathered -= 1
-        if not before.gathered:
-            self._sessions.nothing_gathered(before)
 
     @property
     def flush_wanted(self) -> bool:
@@ -257,14 +238,14 @@ class Requests:
         else:
             channel.gathered = []
         byte_count += _GATHERED_OVERHEAD * len(gathered)
-        channel.appending = gathered
+        channel.appending = True
         operation = Append(channel=channel.name, items=tuple([one.item for one in gathered]))
         self._engine.call(operation, lambda answer: self._on_appended(channel, gathered, byte_count, answer))
 
     def _on_appended(
         self, channel: WatchedChannel, gathered: list[Gathered], byte_count: int, answer: Appended
     ) -> None:
-        channel.appending = channel.gathered_by_number = None
+        channel.appending = False
         channel.gathered_bytes -= byte_count
         epoch, repeated = answer.epoch, answer.repeated or {}
         reply = self._transports.reply

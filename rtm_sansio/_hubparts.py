@@ -215,7 +215,6 @@ class WatchedChannel:
         "flushed_end",
         "fresh",
         "gathered",
-        "gathered_by_number",
         "gathered_bytes",
         "live",
         "missed",
@@ -235,9 +234,8 @@ class WatchedChannel:
         self.live: dict[ServerLink, None] = {}
         self.users = 0  # members, and whatever is under way
         self.gathered: list[Gathered] = []
-        self.appending: list[Gathered] | None = None  # what the engine was asked to append, until it answers
+        self.appending = False  # whether the engine was asked to append, and has not answered
         self.gathered_bytes = 0  # of both together
-        self.gathered_by_number: dict[tuple[bytes, int], Gathered] | None = None  # of both, once they are too much
         self.watched = False
         self.waiters: list[Callable[[], None]] | None = None  # who waits for the subscription to be confirmed
         self.reading_hole = False

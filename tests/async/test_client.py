@@ -531,7 +531,8 @@ def test_messages_show_what_was_dropped_before_them(run: Any) -> None:
             at_bob._home.queue._events.pop()  # so that no message comes behind the joins and leaves
             messages = aiter(at_bob)
             waiting = asyncio.ensure_future(anext(messages))
-            await asyncio.sleep(0.01)
+            while at_bob._home.waiter is None:
+                await asyncio.sleep(0)
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
             await messages.aclose()
@@ -610,18 +611,20 @@ def test_room_is_given_in_order_and_as_soon_as_there_is_any(run: Any) -> None:
 
     async def scenario() -> None:
         config = ClientConfig(max_unanswered_requests=2)
-        async with talking(config=config) as (server, _, _, at_alice, at_bob):
+        async with talking(config=config) as (server, alice, _, at_alice, at_bob):
             assert server._driver is not None
             for link in server._driver._alive:
                 link.transport.pause_reading()
             sends = [asyncio.ensure_future(at_alice.send(str(number))) for number in range(2)]
-            await asyncio.sleep(0.05)  # they are on their way
+            requests = alice._core._conversation._requests
+            while [one.transmitted for one in requests] != [True, True]:
+                await asyncio.sleep(0)  # until they are on their way
             waiting = [asyncio.ensure_future(at_alice.send(str(number), timeout=20)) for number in range(2, 6)]
             await asyncio.sleep(0)
             for send in sends:
                 send.cancel()
             waiting[1].cancel()
-            await asyncio.sleep(0.02)
+            await asyncio.wait([*sends, waiting[1]])
             started = time.monotonic()
             for link in server._driver._alive:
                 link.transport.resume_reading()

@@ -689,10 +689,9 @@ class TestAnEngineThatHangs:
             client.send(*requests[start : start + 4])
 
     def test_what_is_gathered_is_bounded(self) -> None:
-        """S55, S9, S46: what comes again after a resume is gathered already, and answered once. Refused is what will
-        not be carried out."""
+        """S55, S46: however often a session comes back with its unanswered messages; each stands in the log once."""
         bench = Bench(nodes=1)
-        alice, bob, carol = bench.login("alice", "room"), bench.login("bob", "room"), bench.login("carol")
+        alice, carol = bench.login("alice", "room"), bench.login("carol")
         bench.held.add(0)
         requests = [PublishBytes(number, "room", b"x" * 32_000) for number in range(100, 356)]
         self.send_all(alice, requests)
@@ -703,55 +702,34 @@ class TestAnEngineThatHangs:
             back.login("alice", resume=alice, want=[("room",)])
             self.go_on(bench)
             self.send_all(back, requests)
-            assert back.of(Failed) == []
             alice = back
-            kept = [*(channel.appending or ()), *channel.gathered]
-            assert sum(len(one.item.entry) for one in kept) < channel.gathered_bytes <= 16 * 1024 * 1024
-        link = bench.hub._transports.get(alice.id)
-        assert sorted(one.item.number for one in kept if one.session.link is link) == list(range(100, 356))
-        bob.send(PublishBytes(6, "room", b"small"))
-        bob.send(PublishBytes(7, "room", b"x" * 32_000))
-        bob.lose()
-        back = bench.open()
-        back.login("bob", resume=bob, want=[("room",)])
-        self.go_on(bench)
-        bob = back
-        bob.send(PublishBytes(6, "room", b"small"))
-        bob.send(PublishBytes(7, "room", b"x" * 32_000))
+            assert sum(len(one.item.entry) for one in channel.gathered) < channel.gathered_bytes <= 16 * 1024 * 1024
+        assert {failed.code for failed in alice.of(Failed)} == {Code.TOO_MANY_REQUESTS}
         carol.send(PublishBytes(7, "room", b"x" * 32_000))
-        assert bob.answer(7).code == carol.answer(7).code == Code.TOO_MANY_REQUESTS
+        assert carol.answer(7).code == Code.TOO_MANY_REQUESTS
         bench.release()
-        assert {sent.number for sent in alice.of(Sent)} == set(range(100, 356))
-        assert {sent.offset for sent in alice.of(Sent)} == set(range(3, 259))
         assert channel.gathered_bytes == 0
-        assert channel.gathered_by_number is None
-        assert bob.answer(6).offset == 259
-        bob.send(PublishText(8, "room", "and on"))
-        assert bob.answer(8).offset == 260
-        assert carol.hub._channels._by_name == {"room": channel}
-        bob.lose()
+        assert bench.login("bob", "room").join("room").offset == 258  # behind 1 join and 256 messages
+        alice.send(PublishText(400, "room", "and on"))
+        assert alice.answer(400).offset == 259
         alice.lose()
-        assert carol.hub._channels._by_name == {}
 
     def test_the_same_while_all_of_it_is_with_the_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """S55, S46: nothing more is gathered then, and the channel is not kept for what was refused."""
+        """S55: nothing more is gathered then, and the channel is not kept for what was refused."""
         monkeypatch.setattr("rtm_sansio._hub_requests._GATHERED_BYTES", 3000)
         bench = Bench(nodes=1)
         alice = bench.login("alice", "room")
         bench.held.add(0)
-        requests = [PublishText(number, "room", "x") for number in range(100, 105)]
-        alice.send(*requests)
-        alice.lose()
-        back = bench.open()
-        back.login("alice", resume=alice, want=[("room",)])
-        self.go_on(bench)
-        back.send(*requests, PublishText(105, "room", "y"))
-        assert [failed.number for failed in back.of(Failed)] == [105]
+        alice.send(*(PublishText(number, "room", "x") for number in range(100, 110)))
+        refused = [failed.number for failed in alice.of(Failed)]
+        assert refused == list(range(109 - len(refused) + 1, 110))
+        alice.send(PublishText(110, "room", "y"))
+        assert alice.answer(110).code == Code.TOO_MANY_REQUESTS
         bench.release()
-        assert [(sent.number, sent.offset) for sent in back.of(Sent)] == [(100 + n, 2 + n) for n in range(5)]
-        assert back.publish("room", "z").offset == 7
-        back.lose()
-        assert back.hub._channels._by_name == {}
+        assert [sent.number for sent in alice.of(Sent)] == list(range(100, refused[0]))
+        assert isinstance(alice.publish("room", "z"), Sent)
+        alice.lose()
+        assert alice.hub._channels._by_name == {}
 
 
 class TestRepetition:
