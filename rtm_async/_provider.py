@@ -9,10 +9,9 @@ import threading
 import traceback
 from collections.abc import Callable
 
-from rtm_sansio.auth import FailureNotes, ask_provider
+from rtm_sansio.auth import FailureNotes, ask_provider, provider_failure
 from rtm_sansio.client import ClientCore
 from rtm_sansio.effects import AskToken
-from rtm_sansio.errors import RtmError
 
 from ._driver import ConnectingDriver
 
@@ -88,12 +87,11 @@ class TokenProvider:
         self._driver.pump()
 
     def _failed(self, ask_id: int, fault: BaseException) -> None:
-        what, now = f"the token provider raised {type(fault).__name__}", self._driver.time()
-        self._driver.last_failure = RtmError(what, code="token_provider_failed")
-        self._driver.last_failure.__cause__ = fault
+        failure, now = provider_failure(fault), self._driver.time()
+        self._driver.last_failure = failure
         if self._faults.take(fault, now) is not None:
             # Without the text of the exception, which might hold a token.
             _log.warning(
-                "! %s; it is asked again:\n%s", what, "".join(traceback.format_tb(fault.__traceback__)).rstrip()
+                "! %s; it is asked again:\n%s", failure, "".join(traceback.format_tb(fault.__traceback__)).rstrip()
             )
         self._core.token_failed(ask_id, fault, now=now)

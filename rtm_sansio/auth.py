@@ -123,6 +123,14 @@ def without_token(text: str, token: str) -> str:
     return text
 
 
+def provider_failure(fault: BaseException) -> RtmError:
+    """What is told of a token provider that raised: the kind of ``fault``, which is kept as the cause. Its text is not
+    shown, for it might hold a token."""
+    error = RtmError(f"the token provider raised {type(fault).__name__}", code="token_provider_failed")
+    error.__cause__ = fault
+    return error
+
+
 class FailureNotes:
     """Which failures of an authenticator or a token provider are worth a traceback in the log: each kind at once, and
     then once in ``interval_seconds``. Whoever tries again all the time must not fill a disk.

@@ -21,7 +21,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
-from rtm_sansio.auth import FailureNotes, ask_provider
+from rtm_sansio.auth import FailureNotes, ask_provider, provider_failure
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken, Endpoint
@@ -632,13 +632,11 @@ class Runtime:
             self._asking += 1
 
     def _provider_failed(self, ask_id: int, fault: BaseException, now: float) -> None:
-        what = f"the token provider raised {type(fault).__name__}"
-        self.driver.last_failure = RtmError(what, code="token_provider_failed")
-        self.driver.last_failure.__cause__ = fault
+        self.driver.last_failure = failure = provider_failure(fault)
         if self._provider_faults.take(fault, now) is not None:
             # Without the text of the exception, which might hold a token.
             log.warning(
-                "! %s; it is asked again:\n%s", what, "".join(traceback.format_tb(fault.__traceback__)).rstrip()
+                "! %s; it is asked again:\n%s", failure, "".join(traceback.format_tb(fault.__traceback__)).rstrip()
             )
         self.core.token_failed(ask_id, fault, now=now)
 

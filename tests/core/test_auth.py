@@ -30,6 +30,7 @@ from rtm_sansio.auth import (
     check_token_source,
     issue_token,
     judge,
+    provider_failure,
     without_token,
 )
 from rtm_sansio.codes import Code
@@ -626,6 +627,15 @@ def test_a_provider_is_asked() -> None:
         with pytest.raises(TypeError, match="must return a str") as caught:
             ask_provider(provider)
         assert "secret" not in str(caught.value)
+
+
+def test_what_is_told_of_a_provider_that_raised() -> None:
+    """F-54: its kind; the text might hold a token."""
+    fault = ValueError("cannot parse secret")
+    error = provider_failure(fault)
+    assert (error.code, error.__cause__) == ("token_provider_failed", fault)
+    assert "ValueError" in str(error)
+    assert "secret" not in str(error)
 
 
 def fail(kind: type[Exception], *, elsewhere: bool) -> None:
