@@ -71,6 +71,8 @@ _MEANINGS = {
     Code.STALE_REQUEST: "the number lies below what `Progress` called answered",
     Code.UNKNOWN_REQUEST: "the server knows no such request",
     Code.INTERNAL_ERROR: "the server failed; whether the request was carried out is not known",
+    Code.INVALID_REQUEST: "an argument of the request is out of its range",
+    Code.TOO_MANY_NAMES: "the request names more than it may",
 }
 
 
@@ -182,6 +184,10 @@ def limit_table() -> str:
         "max_unanswered": config.max_outcomes,
         "requests_per_second": config.requests_per_second,
         "request_burst": config.request_burst,
+        "append_bytes_per_second": config.append_bytes_per_second,
+        "append_burst_bytes": config.append_burst_bytes,
+        "max_count_channels": config.max_count_channels,
+        "max_history_entries": config.max_history_entries,
     }
     return _table(
         ("limit", "unit", "default", "what it bounds"),
@@ -206,6 +212,10 @@ _LIMITS = {
     "max_unanswered": ("requests", "unanswered at a time"),
     "requests_per_second": ("requests", "that may be sent in each second"),
     "request_burst": ("requests", "that may be sent at once, above the rate"),
+    "append_bytes_per_second": ("bytes", "of message bodies that may be sent in each second"),
+    "append_burst_bytes": ("bytes", "of message bodies that may be sent at once, above that rate"),
+    "max_count_channels": ("channels", "of one `CountMembers`"),
+    "max_history_entries": ("entries", "of one `ReadHistory`"),
 }
 
 

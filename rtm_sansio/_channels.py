@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._entries import MAX_OFFSET, check_place
 from ._link import ProtocolViolation
 from ._reader import ChannelReader, Wish
 from .codes import code_name
@@ -20,13 +21,11 @@ from .messages import (
     Join,
     Joined,
     Limits,
+    MemberCount,
     Restored,
     Want,
     WantedChannel,
 )
-
-_EPOCH_BYTES = 8
-_MAX_OFFSET = (1 << 63) - 1
 
 
 class Channels:
@@ -72,7 +71,7 @@ class Channels:
 
     def joined(self, join: Join, joined: Joined) -> JoinReceipt:
         """The join is answered: what follows its offset is ours (S47)."""
-        _check_place(joined.epoch, joined.offset)
+        check_place(joined.epoch, joined.offset)
         if joined.member_count < 0:
             raise ProtocolViolation("a channel with a negative number of members")
         name = join.channel
@@ -84,6 +83,7 @@ class Channels:
             echo=self._joining.pop(name),
             max_events=config.max_queued_events,
             max_bytes=config.max_queued_bytes,
+            member_count=joined.member_count,
         )
         return JoinReceipt(
             channel=name,
@@ -154,7 +154,7 @@ class Channels:
 
     def take_entries(self, block: Entries) -> Hold | GoOn | None:
         """A block of a log, passed by its reader; without one it is passed over (S48)."""
-        _check_place(block.epoch, block.first_offset + len(block.entries))
+        check_place(block.epoch, block.first_offset + len(block.entries))
         reader = self._readers.get(block.log)
         if reader is None:
             return None
@@ -163,11 +163,19 @@ class Channels:
 
     def take_gap(self, gap: Gap) -> Hold | GoOn | None:
         """Entries of a log are gone (S33)."""
-        _check_place(gap.epoch, gap.cursor)
-        if gap.count is not None and not 0 <= gap.count <= _MAX_OFFSET:
+        check_place(gap.epoch, gap.cursor)
+        if gap.count is not None and not 0 <= gap.count <= MAX_OFFSET:
             raise ProtocolViolation("a gap of an impossible size")
         reader = self._readers.get(gap.log)
         return None if reader is None else _message(reader, reader.take_gap(gap, self._outputs))
+
+    def take_count(self, count: MemberCount) -> None:
+        """The number of members of a channel that does not tell of joins and leaves (S38)."""
+        if count.member_count < 0:
+            raise ProtocolViolation("a channel with a negative number of members")
+        reader = self._readers.get(count.channel)
+        if reader is not None:
+            reader.take_count(count.member_count, self._outputs)
 
     def take_going(self, going: Going) -> None:
         """The answer to a go-on."""
@@ -184,12 +192,6 @@ class Channels:
         """The app took events out of the queue of a channel (S52)."""
         reader = self._readers.get(home)
         return None if reader is None else _message(reader, reader.consumed(count, byte_count))
-
-
-def _check_place(epoch: bytes, offset: int) -> None:
-    """A place in a log that we keep, count from, and quote again: one that no log can have is a violation (S50)."""
-    if len(epoch) != _EPOCH_BYTES or not 0 <= offset <= _MAX_OFFSET:
-        raise ProtocolViolation("an epoch or offset that no log has")
 
 
 def _message(reader: ChannelReader, wish: Wish) -> Hold | GoOn | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from ._answers import ANSWERS
 from ._channels import Channels
 from ._context import ClientTimer, Context
 from ._link import ClientLink, LinkPhase, ProtocolViolation
@@ -162,8 +163,9 @@ class Conversation:
         while self._to_transmit:
             request = self._requests.get(self._to_transmit[0])
             if request is not None:
-                if not session.bucket.try_take(now):
-                    self._context.timers.set(ClientTimer.PACE, session.bucket.ready_at())
+                if not session.pace.try_take(now, request.units, request.byte_count):
+                    ready_at = session.pace.ready_at(request.units, request.byte_count)
+                    self._context.timers.set(ClientTimer.PACE, ready_at)
                     return
                 request.repeated = request.transmitted
                 request.transmitted = True
@@ -261,15 +263,29 @@ class Conversation:
         if not request.abandoned:
             self._context.complete(number, TokenReceipt(expires_in=expires_in))
 
-    def _answered(self, number: int, *kinds: type[Any]) -> OpenRequest | None:
-        """The request that an answer ends; None if nobody waits for it."""
+    def _asked(self, number: int, *kinds: type[Any]) -> OpenRequest | None:
+        """The request that an answer is to; None if nobody waits for it."""
         request = self._requests.get(number)
-        if request is None:
-            return None
-        if not isinstance(request.message, kinds):
+        if request is not None and not isinstance(request.message, kinds):
             raise ProtocolViolation("an answer that does not fit its request")
-        self._end(request)
         return request
+
+    def _answered(self, number: int, *kinds: type[Any]) -> OpenRequest | None:
+        """The same, and it is ended."""
+        request = self._asked(number, *kinds)
+        if request is not None:
+            self._end(request)
+        return request
+
+    def on_answer(self, answer: Any) -> None:
+        """An answer with a result of its own."""
+        kind, make_result = ANSWERS[type(answer)]
+        request = self._asked(answer.number, kind)
+        if request is not None:
+            result = make_result(request.message, answer)  # before its end: it stays open if the answer is none
+            self._end(request)
+            if not request.abandoned:
+                self._context.complete(answer.number, result)
 
     def on_done(self, done: Done) -> None:
         """A leave is carried out."""
@@ -285,10 +301,12 @@ class Conversation:
 
     def on_joined(self, joined: Joined) -> None:
         """A channel is joined (S47)."""
-        request = self._answered(joined.number, Join)
+        request = self._asked(joined.number, Join)
         if request is not None:
             assert isinstance(request.message, Join)
-            self._context.complete(joined.number, self._channels.joined(request.message, joined))
+            receipt = self._channels.joined(request.message, joined)
+            self._end(request)
+            self._context.complete(joined.number, receipt)
 
     def on_renewed(self, renewed: Renewed) -> None:
         """A new token is accepted (S28)."""

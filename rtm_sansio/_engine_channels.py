@@ -4,23 +4,33 @@ S46, S47, S58, E2, E3, E8)."""
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from ._engine_bytes import LOG, ByteBudget, DroppableHome
+from ._engine_outcomes import MARK_BYTES, OUTCOME_BYTES, AppendOutcome, SessionPart
 from ._engine_shared import EngineContext, IdleList
 from .codes import Code
-from .logs import Block, Log, Reading
+from .config import ServerConfig
+from .logs import Block, Log, Page, Reading
 from .operations import (
     Append,
     Appended,
     BlockAnnounced,
     ChannelJoined,
     ChannelLeft,
+    CountAnnounced,
+    CountMembersOf,
     JoinChannel,
     LeaveChannel,
+    ListMembersOf,
     LogEnd,
+    MembersListed,
     ReadLog,
+    ReadPage,
     Refusal,
     WatchChannel,
 )
@@ -30,112 +40,107 @@ _SWEEP_SECONDS = 1.0
 
 _STALE_SWEEPS = 1024
 
-OUTCOME_BYTES = 160
-"""What keeping an outcome costs, for the byte bound of all homes (S55)."""
-MARK_BYTES = 320
-"""What is kept of a session that left, besides its outcomes."""
-
 _NOT_A_MEMBER = -int(Code.NOT_A_MEMBER)
 _STALE_REQUEST = -int(Code.STALE_REQUEST)
 _STALE = Refusal(Code.STALE_REQUEST, "the request is older than what the client called answered, or was another one")
 _REPLACED = Refusal(Code.STALE_REQUEST, "the session went on on another transport")
+_NO_MEMBER = Refusal(Code.NOT_A_MEMBER, "the session is no member of the channel")
 _ENDED = Refusal(Code.SESSION_ENDED, "the session has ended")
 
 
-class _AppendOutcome(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of a message."""
-
-    offset: int
-    sent_at: int
-
-
-class _SessionPart:
-    """What a channel knows of a session that is a member, or was one lately."""
-
-    __slots__ = ("attach", "by_number", "ended", "last_at", "lowest")
-
-    def __init__(self) -> None:
-        self.attach = 0  # of the last join or leave (E8)
-        self.ended = False
-        self.lowest = 0  # numbers below are never carried out (S46)
-        self.last_at = 0.0
-        self.by_number: dict[int, _AppendOutcome | ChannelJoined | ChannelLeft] = {}  # a join without its list
-
-    def forget(self, lowest: int, oldest: float) -> int:
-        """Forget the outcomes below ``lowest``, and those made at ``oldest`` or before; returns how many went."""
-        forgotten = 0
-        if self.by_number and self.last_at <= oldest:
-            forgotten = self.forget_all()
-        if lowest > self.lowest:
-            self.lowest = lowest
-            while self.by_number:
-                first = next(iter(self.by_number))
-                if first >= lowest:
-                    break
-                del self.by_number[first]
-                forgotten += 1
-        return forgotten
-
-    def forget_all(self) -> int:
-        """Forget all outcomes; returns how many went."""
-        forgotten = len(self.by_number)
-        self.by_number.clear()
-        return forgotten
-
-    def keep(
-        self, number: int, outcome: _AppendOutcome | ChannelJoined | ChannelLeft, now: float, max_outcomes: int
-    ) -> int:
-        """Keep a new outcome; returns how many more there are."""
-        self.by_number[number] = outcome
-        self.last_at = now
-        if len(self.by_number) <= max_outcomes:
-            return 1
-        # So many newer ones can only have been asked for if this one was answered.
-        first = next(iter(self.by_number))
-        del self.by_number[first]
-        self.lowest = max(self.lowest, first + 1)
-        return 0
-
-
-class _ChannelHome:
+class _ChannelHome(DroppableHome):
     """One channel."""
 
-    __slots__ = ("counted", "left", "log", "members", "name", "outcomes", "parts", "swept_at", "watchers")
+    __slots__ = (
+        "count_told_at",
+        "count_wanted",
+        "history_entries",
+        "history_seconds",
+        "known_seconds",
+        "left",
+        "log",
+        "member_events",
+        "members",
+        "muted",
+        "name",
+        "outcomes",
+        "parts",
+        "sorted_members",
+        "swept_at",
+        "watchers",
+    )
 
-    def __init__(self, name: str, epoch: bytes) -> None:
+    def __init__(self, name: str, epoch: bytes, config: ServerConfig) -> None:
+        super().__init__()
         self.name = name
+        self.known_seconds = config.history_seconds  # how long it knows sessions that left
+        settings = config.settings_of(name)
+        self.history_seconds = settings.history_seconds
+        self.history_entries = settings.history_entries
+        self.member_events = settings.member_events
+        self.muted = not settings.member_events  # whether joins and leaves are not appended (S38)
+        self.count_told_at = float("-inf")
+        self.count_wanted = False  # whether the watchers do not know the present number of members
+        self.sorted_members: list[str] | None = None  # for pages; None after a change
         self.log = Log(epoch)
         self.members: dict[str, bytes] = {}
-        self.parts: dict[bytes, _SessionPart] = {}
+        self.parts: dict[bytes, SessionPart] = {}
         self.left: dict[bytes, float] = {}  # sessions that left, and until when that is known; the first to go first
         self.watchers: dict[str, None] = {}
         self.swept_at: float | None = None  # its place in the sweep
         self.outcomes = 0  # of all parts
-        self.counted = 0  # its bytes, as they are counted among those of all homes
 
     @property
     def byte_count(self) -> int:
-        """What the byte bound of all homes counts (S55): all that can be dropped. Members are not counted: the
-        sessions, and the channels of each, bound their number (S45)."""
+        """All that can be dropped. Members are not counted: the sessions, and the channels of each, bound their number
+        (S45)."""
         return self.log.byte_count + OUTCOME_BYTES * self.outcomes + MARK_BYTES * len(self.left)
+
+    def ages(self) -> Iterator[tuple[float, bytes]]:
+        """The oldest block, and each session that did here what can be dropped."""
+        for key in (LOG, *self.parts):
+            at = self.age_of(key)
+            if at is not None:
+                yield at, key
+
+    def age_of(self, key: bytes) -> float | None:
+        """When the oldest block was appended; when a session left, or was given the last of its outcomes."""
+        if key == LOG:
+            return self.log.oldest_at
+        until = self.left.get(key)
+        if until is not None:
+            return until - self.known_seconds
+        part = self.parts.get(key)
+        return part.last_at if part is not None and part.by_number else None
+
+    def drop(self, key: bytes) -> None:
+        """Of a member only the outcomes go, and their numbers are carried out no more: what was done is not done
+        again (S46). Of a session that left, all goes. Its mark keeps a join out that comes later than the end of the
+        session (E2), but none comes late to an engine inside its hub, which is what this bound is for."""
+        if key == LOG:
+            self.log.drop_oldest()
+            return
+        self.outcomes -= self.parts[key].drop_all()
+        if key in self.left:
+            del self.left[key], self.parts[key]
 
 
 class ChannelHomes:
     """All channels of one engine."""
 
-    def __init__(self, context: EngineContext) -> None:
+    def __init__(self, context: EngineContext, budget: ByteBudget) -> None:
         self._context = context
         self._config = context.config
+        self._budget = budget
+        budget.sources.append(lambda: self._homes.values())
         self._homes: dict[str, _ChannelHome] = {}
         self._idle = IdleList(context.config.max_idle_logs, context.config.log_identity_seconds)
-        self._byte_count = 0
         self._sweeps: list[tuple[float, str]] = []
-        self._ages: list[tuple[float, str, bytes]] = []  # oldest blocks, and sessions with outcomes or a mark
-        self._ages_taken_at = float("-inf")
+        self._counts: list[tuple[float, str]] = []  # when a number of members may be told again
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` has something to do."""
-        return self._sweeps[0][0] if self._sweeps else None
+        return min((heap[0][0] for heap in (self._sweeps, self._counts) if heap), default=None)
 
     def handle_timeout(self) -> None:
         """Forget what has had its time: entries (S33), sessions that left, and logs nobody uses (S58)."""
@@ -145,6 +150,10 @@ class ChannelHomes:
             if home is not None and home.swept_at == deadline:
                 home.swept_at = None
                 self._sweep(home)
+        while self._counts and self._counts[0][0] <= self._context.now:
+            home = self._homes.get(heapq.heappop(self._counts)[1])
+            if home is not None and home.count_wanted:
+                self._tell_count(home)
         self._forget_idle()
 
     # ------------------------------------------------------------------------------------------- homes and logs
@@ -152,7 +161,7 @@ class ChannelHomes:
     def _home(self, name: str) -> _ChannelHome:
         home = self._homes.get(name)
         if home is None:
-            home = self._homes[name] = _ChannelHome(name, self._context.entropy(8))
+            home = self._homes[name] = _ChannelHome(name, self._context.entropy(8), self._config)
             self._check_idle(home)
         return home
 
@@ -167,7 +176,7 @@ class ChannelHomes:
 
     def _forget_idle(self) -> None:
         for name in self._idle.take_expired(self._context.now):
-            self._byte_count -= self._homes.pop(name).counted
+            self._budget.forget(self._homes.pop(name))
         if len(self._sweeps) > 2 * len(self._homes) + _STALE_SWEEPS:
             self._sweeps = [(home.swept_at, name) for name, home in self._homes.items() if home.swept_at is not None]
             heapq.heapify(self._sweeps)
@@ -180,11 +189,43 @@ class ChannelHomes:
         else:
             home.watchers.pop(operation.node, None)
         self._check_idle(home)
-        return LogEnd(epoch=home.log.epoch, end=home.log.end)
+        count = len(home.members) if home.muted else None
+        return LogEnd(epoch=home.log.epoch, end=home.log.end, member_count=count)
 
     def read(self, operation: ReadLog) -> Reading:
         """The log from a cursor."""
         return self._home(operation.channel).log.read(operation.epoch, operation.cursor, operation.max_bytes)
+
+    def list_members(self, operation: ListMembersOf) -> MembersListed | Refusal:
+        """A page of members as of the log's end (S47)."""
+        home = self._homes.get(operation.channel)
+        if home is None or home.members.get(operation.uid) != operation.session_id:
+            return _NO_MEMBER
+        if home.sorted_members is None:
+            home.sorted_members = sorted(home.members)
+        start = bisect_right(home.sorted_members, operation.after)
+        uids = tuple(home.sorted_members[start : start + operation.limit])
+        return MembersListed(
+            epoch=home.log.epoch,
+            offset=home.log.end,
+            member_count=len(home.members),
+            uids=uids,
+            more=start + len(uids) < len(home.members),
+        )
+
+    def count_members(self, operation: CountMembersOf) -> int:
+        """How many members a channel has; one that nobody knows has none."""
+        home = self._homes.get(operation.channel)
+        return 0 if home is None else len(home.members)
+
+    def read_page(self, operation: ReadPage) -> Page | Refusal:
+        """A page of the history."""
+        home = self._homes.get(operation.channel)
+        if home is None or home.members.get(operation.uid) != operation.session_id:
+            return _NO_MEMBER
+        if operation.after is not None:
+            return home.log.page_behind(operation.after, operation.limit, operation.max_bytes)
+        return home.log.page_before(operation.before, operation.limit, operation.max_bytes)
 
     def _append_entries(self, home: _ChannelHome, entries: list[bytes]) -> Block:
         block = home.log.append(entries, self._context.now)
@@ -199,83 +240,17 @@ class ChannelHomes:
         home.log.trim(
             self._context.now,
             replay_seconds=config.replay_seconds,
-            history_seconds=config.history_seconds,
-            history_entries=config.history_entries,
+            history_seconds=home.history_seconds,
+            history_entries=home.history_entries,
             max_bytes=config.max_log_bytes,
         )
-
-    def _count(self, home: _ChannelHome) -> None:
-        """Count the home's bytes anew."""
-        byte_count = home.byte_count
-        self._byte_count += byte_count - home.counted
-        home.counted = byte_count
-
-    def _bound(self, home: _ChannelHome) -> None:
-        """The home may have grown: keep all homes together within their bytes (S55)."""
-        self._count(home)
-        while self._byte_count > self._config.max_engine_bytes:
-            self._drop_oldest()
-
-    def _drop_oldest(self) -> None:
-        """All homes together are too large: the oldest block goes, or what is known of the session that did nothing
-        for longest (S55)."""
-        if not self._ages or self._ages[0][0] >= self._ages_taken_at:
-            self._collect_ages()
-        at, name, session_id = self._ages[0]
-        home = self._homes.get(name)
-        if session_id:
-            heapq.heappop(self._ages)
-            if home is not None and self._age_of(home, session_id) == at:
-                self._drop_part(home, session_id)
-                self._count(home)
-            return
-        if home is not None and home.log.oldest_at == at:
-            home.log.drop_oldest()
-            self._count(home)
-        oldest_at = None if home is None else home.log.oldest_at
-        if oldest_at is None:
-            heapq.heappop(self._ages)
-        else:
-            heapq.heapreplace(self._ages, (oldest_at, name, b""))
-
-    def _collect_ages(self) -> None:
-        """List all that can be dropped. Whatever is younger than this list may be missing in it."""
-        self._ages_taken_at = self._context.now
-        self._ages = []
-        for home in self._homes.values():
-            if home.log.oldest_at is not None:
-                self._ages.append((home.log.oldest_at, home.name, b""))
-            for session_id in home.parts:
-                at = self._age_of(home, session_id)
-                if at is not None:
-                    self._ages.append((at, home.name, session_id))
-        heapq.heapify(self._ages)
-
-    def _age_of(self, home: _ChannelHome, session_id: bytes) -> float | None:
-        """When a session did here what can be dropped: it left, or it was given the last of its outcomes."""
-        until = home.left.get(session_id)
-        if until is not None:
-            return until - self._config.history_seconds
-        part = home.parts.get(session_id)
-        return part.last_at if part is not None and part.by_number else None
-
-    def _drop_part(self, home: _ChannelHome, session_id: bytes) -> None:
-        """Of a member only the outcomes go, and their numbers are carried out no more: what was done is not done
-        again (S46). Of a session that left, all goes. Its mark keeps a join out that comes later than the end of the
-        session (E2), but none comes late to an engine inside its hub, which is what this bound is for."""
-        part = home.parts[session_id]
-        if session_id in home.left:
-            del home.left[session_id], home.parts[session_id]
-        else:
-            part.lowest = max(part.lowest, max(part.by_number) + 1)
-        home.outcomes -= part.forget_all()
 
     def _schedule_sweep(self, home: _ChannelHome) -> None:
         if home.swept_at is not None:
             return
         deadlines = [next(iter(home.left.values()))] if home.left else []
         if home.log.oldest_at is not None:
-            deadlines.append(home.log.oldest_at + self._config.history_seconds)
+            deadlines.append(home.log.oldest_at + home.history_seconds)
         if deadlines:
             home.swept_at = max(min(deadlines), self._context.now + _SWEEP_SECONDS)
             heapq.heappush(self._sweeps, (home.swept_at, home.name))
@@ -286,7 +261,7 @@ class ChannelHomes:
         for session_id in [session_id for session_id, until in home.left.items() if until <= now]:
             del home.left[session_id]
             home.outcomes -= len(home.parts.pop(session_id).by_number)
-        self._count(home)
+        self._budget.count(home)
         self._schedule_sweep(home)
         if not (home.members or home.watchers or home.left or len(home.log)):
             self._idle.add(home.name, now)  # its identity is kept from now on
@@ -298,7 +273,7 @@ class ChannelHomes:
         """Membership, entry and answer in one step (S47)."""
         home = self._home(operation.channel)
         uid, session_id = operation.uid, operation.session_id
-        part = home.parts.get(session_id) or _SessionPart()
+        part = home.parts.get(session_id) or SessionPart()
         known = self._known(home, part, operation)
         if isinstance(known, ChannelJoined) and home.members.get(uid) == session_id:
             return self._joined(home, known.offset, None)
@@ -316,16 +291,21 @@ class ChannelHomes:
             self._idle.discard(home.name)
             home.parts[session_id] = part
             home.left.pop(session_id, None)
+            home.sorted_members = None
             if holder is not None:
                 self._keep_left(home, holder)
-            block = self._append_entries(home, entries)
+            home.muted = home.muted or len(home.members) > self._config.max_snapshot_members
+            if home.muted:
+                self._tell_count(home)
+            else:
+                block = self._append_entries(home, entries)
         part.attach = operation.attach
         answer = self._joined(home, home.log.end, block)
         if operation.number is not None:
             # Without the list, which would be kept once for each number.
             outcome = msgspec.structs.replace(answer, members=None, block=None)
             home.outcomes += part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)
-        self._bound(home)
+        self._budget.bound(home)
         return answer
 
     def _joined(self, home: _ChannelHome, offset: int, block: Block | None) -> ChannelJoined:
@@ -342,7 +322,7 @@ class ChannelHomes:
         if home is None or part is None:
             if not (operation.listed or operation.ended):  # there is nothing to do, and nothing to remember
                 return ChannelLeft(block=None)
-            home, part = self._home(operation.channel), _SessionPart()
+            home, part = self._home(operation.channel), SessionPart()
         known = self._known(home, part, operation)
         if known is not None:
             return known if isinstance(known, ChannelLeft) else _STALE
@@ -351,7 +331,15 @@ class ChannelHomes:
         block = None
         if home.members.get(operation.uid) == operation.session_id:
             del home.members[operation.uid]
-            block = self._append_entries(home, [operation.left_entry])
+            home.sorted_members = None
+            if not home.muted:
+                block = self._append_entries(home, [operation.left_entry])
+            elif home.member_events and len(home.members) < self._config.unmute_members:
+                home.muted = home.count_wanted = False
+                self._context.announce(home.watchers, CountAnnounced(channel=home.name, member_count=None))
+                block = self._append_entries(home, [operation.resumed_entry])
+            else:
+                self._tell_count(home)
         home.parts[operation.session_id] = part
         part.ended = part.ended or operation.ended
         part.attach = max(part.attach, operation.attach)
@@ -361,21 +349,33 @@ class ChannelHomes:
         if part.ended:  # nobody asks for them any more, and none of its numbers is carried out any more
             home.outcomes -= part.forget_all()
         self._keep_left(home, operation.session_id)
-        self._bound(home)
+        self._budget.bound(home)
         self._schedule_sweep(home)
         self._check_idle(home)
         return ChannelLeft(block=block)
+
+    def _tell_count(self, home: _ChannelHome) -> None:
+        """Members of a channel without joins and leaves get their number, now or as soon as they may again (S38)."""
+        due_at = home.count_told_at + self._config.member_count_interval_seconds
+        if due_at <= self._context.now:
+            home.count_wanted = False
+            home.count_told_at = self._context.now
+            count = CountAnnounced(channel=home.name, member_count=len(home.members))
+            self._context.announce(home.watchers, count)
+        elif not home.count_wanted:
+            home.count_wanted = True
+            heapq.heappush(self._counts, (due_at, home.name))
 
     def _keep_left(self, home: _ChannelHome, session_id: bytes) -> None:
         """What is known of a session outlives its membership by the history time (S46, E2)."""
         home.left.pop(session_id, None)
         home.left[session_id] = self._context.now + self._config.history_seconds
 
-    def _known(self, home: _ChannelHome, part: _SessionPart, operation: JoinChannel | LeaveChannel) -> Any:
+    def _known(self, home: _ChannelHome, part: SessionPart, operation: JoinChannel | LeaveChannel) -> Any:
         """What a repeated request is answered with, or None for one that is to be carried out (S46)."""
         oldest = self._context.now - self._config.history_seconds
         home.outcomes -= part.forget(operation.lowest_unanswered, oldest)
-        self._count(home)
+        self._budget.count(home)
         number = operation.number
         if number is None:
             return None
@@ -404,7 +404,7 @@ class ChannelHomes:
             if item.lowest_unanswered > part.lowest or part.last_at <= oldest:
                 more -= part.forget(item.lowest_unanswered, oldest)
             known = part.by_number.get(number)
-            if type(known) is _AppendOutcome:
+            if type(known) is AppendOutcome:
                 repeated = repeated or {}
                 repeated[len(results)] = known.sent_at
                 results.append(known.offset)
@@ -413,11 +413,11 @@ class ChannelHomes:
             elif home.members.get(item.uid) != item.session_id:
                 results.append(_NOT_A_MEMBER)
             else:
-                more += part.keep(number, _AppendOutcome(offset, item.sent_at), now, max_outcomes)
+                more += part.keep(number, AppendOutcome(offset, item.sent_at), now, max_outcomes)
                 results.append(offset)
                 entries.append(item.entry)
                 offset += 1
         block = self._append_entries(home, entries) if entries else None
         home.outcomes += more
-        self._bound(home)
+        self._budget.bound(home)
         return Appended(epoch=home.log.epoch, results=tuple(results), block=block, repeated=repeated)

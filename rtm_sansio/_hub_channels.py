@@ -11,8 +11,8 @@ from ._hub_flood import FloodGate
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, Position, ServerLink, WatchedChannel
 from .logs import Block, Reading
-from .messages import Gap, Going, GoOn, encode_batch, encode_block
-from .operations import BlockAnnounced, LogEnd, ReadLog, WatchChannel
+from .messages import Gap, Going, GoOn, MemberCount, encode_batch, encode_block
+from .operations import BlockAnnounced, CountAnnounced, LogEnd, ReadLog, WatchChannel
 
 _FRAME_OVERHEAD_BYTES = 256
 _BYTES_PER_UNIT = 4096
@@ -100,6 +100,7 @@ class Channels:
             channel.watched = True
             channel.epoch = answer.epoch
             channel.end = channel.flushed_end = answer.end
+            channel.member_count = answer.member_count
             for waiter in waiters:
                 waiter()
             if channel.missed and channel.watched:
@@ -114,6 +115,21 @@ class Channels:
         channel = self._by_name.get(announcement.channel)
         if channel is not None:
             self.take_block(channel, announcement.block)
+
+    def counted(self, announcement: CountAnnounced) -> None:
+        """The number of members, for those who are not told of joins and leaves (S38): a latest value, which whoever
+        is behind gets when it is live again."""
+        channel = self._by_name.get(announcement.channel)
+        if channel is not None:
+            channel.member_count = announcement.member_count
+            if channel.member_count is not None:
+                self._transports.give_all(channel.live, _count_frame(channel.name, channel.member_count))
+
+    def _go_live(self, link: ServerLink, channel: WatchedChannel) -> None:
+        """The next block that is fanned out is the reader's next one."""
+        channel.live[link] = None
+        if channel.member_count is not None:
+            self._transports.give(link, _count_frame(channel.name, channel.member_count))
 
     def take_block(self, channel: WatchedChannel, block: Block) -> None:
         """Blocks are delivered in the order of their offsets, whichever way they come (E5)."""
@@ -170,7 +186,7 @@ class Channels:
         self.hold(link, session, channel)
         given = 0 if session.held is None else session.held.pop(channel, 0)
         if epoch == channel.epoch and channel.flushed_end <= cursor <= channel.end:
-            channel.live[link] = None  # the next block begins at or before its next entry
+            self._go_live(link, channel)
         else:
             self._remember(link, session, channel, Position(epoch, cursor, given))
 
@@ -313,9 +329,13 @@ class Channels:
             self._transports.give(link, frame)
         cursor = reading.cursor + len(reading.entries)
         if reading.epoch == channel.epoch and cursor >= channel.flushed_end:
-            channel.live[link] = None
+            self._go_live(link, channel)
         else:  # the last in the row of those to be fed
             session.positions[channel] = Position(reading.epoch, cursor, position.given)
+
+
+def _count_frame(name: str, member_count: int) -> bytes:
+    return encode_frame(encode_batch([MemberCount(name, member_count)]))
 
 
 def _entries_frame(name: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ._hubparts import HubContext
 from .engine import MemoryEngine
-from .operations import Announcement, Answer, EngineCall, Operation, ReadLog, home_of_operation
+from .operations import READS, Announcement, Answer, EngineCall, Operation, home_of_operation
 
 _Then = Callable[[Any], None] | None
 
@@ -35,7 +35,7 @@ class EnginePort:
                 then(answer)
             self._drain()
             return
-        if isinstance(operation, ReadLog):  # changes nothing, and waits for nothing
+        if isinstance(operation, READS):  # changes nothing, and waits for nothing
             self._issue(None, operation, then, though_closed)
             return
         home = home_of_operation(operation)

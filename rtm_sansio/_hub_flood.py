@@ -32,7 +32,11 @@ class FloodGate:
         self._transports = transports
         config = self._config
         # After so long a bucket is full again, and a run of rate errors over.
-        self._memory_seconds = max(config.flood_tolerance_seconds, config.request_burst / config.requests_per_second)
+        self._memory_seconds = max(
+            config.flood_tolerance_seconds,
+            config.request_burst / config.requests_per_second,
+            config.append_burst_bytes / config.append_bytes_per_second,
+        )
         self._parted: dict[bytes, tuple[Rate, float]] = {}  # by session id, and since when; the first to go first
 
     def rate_of(self, session_id: bytes) -> Rate:
@@ -43,6 +47,11 @@ class FloodGate:
         rate, burst, now = self._config.requests_per_second, self._config.request_burst, self._context.now
         return Rate(
             TokenBucket(rate_per_second=rate * _LENIENCE, burst=burst, now=now),
+            TokenBucket(
+                rate_per_second=self._config.append_bytes_per_second * _LENIENCE,
+                burst=self._config.append_burst_bytes,
+                now=now,
+            ),
             TokenBucket(rate_per_second=rate * _FLOOD_FACTOR, burst=burst * _FLOOD_FACTOR, now=now),
         )
 
@@ -81,9 +90,11 @@ class FloodGate:
         self._transports.violation(link, reason, close_code=_POLICY_VIOLATION)
         return True
 
-    def is_too_fast(self, session: AttachedSession) -> bool:
-        """Whether a request is to be refused."""
-        if session.rate.bucket.try_take(self._context.now):
+    def is_too_fast(self, session: AttachedSession, units: int, byte_count: int) -> bool:
+        """Whether a request of so many units, with a message of so many bytes, is to be refused (S45, S55)."""
+        rate, now = session.rate, self._context.now
+        if rate.byte_bucket.has(now, byte_count) and rate.bucket.try_owe(now, units):
+            rate.byte_bucket.try_take(now, byte_count)
             return False
         self._is_persistent(session.rate)
         return True

@@ -70,6 +70,10 @@ class Logins:
             max_unanswered=config.max_outcomes,
             requests_per_second=config.requests_per_second,
             request_burst=config.request_burst,
+            append_bytes_per_second=config.append_bytes_per_second,
+            append_burst_bytes=config.append_burst_bytes,
+            max_count_channels=config.max_count_channels,
+            max_history_entries=config.max_history_entries,
         )
 
     # ------------------------------------------------------------------------------------------------ login

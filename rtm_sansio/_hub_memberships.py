@@ -9,7 +9,7 @@ from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hubparts import AttachedSession, WatchedChannel
 from .events import LeaveCause
-from .messages import JoinedEntry, LeftEntry, encode_entry
+from .messages import RESUMED_ENTRY, JoinedEntry, LeftEntry, encode_entry
 from .operations import ChannelJoined, ChannelLeft, JoinChannel, LeaveChannel, ListChannel, Refusal
 
 
@@ -75,6 +75,7 @@ class Memberships:
             number=number,
             lowest_unanswered=session.lowest_unanswered,
             left_entry=encode_entry(LeftEntry(session.uid, LeaveCause.LEFT)),
+            resumed_entry=RESUMED_ENTRY,
             listed=name in session.channels,
             ended=False,
         )

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ._hub_channels import Channels
+from ._hub_checks import Fault, RequestChecks
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
 from ._hub_memberships import Memberships
+from ._hub_reads import Reads
 from ._hub_sessions import Sessions
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, Gathered, HubContext, ServerLink, WatchedChannel
-from .checks import body_size, is_valid_name
 from .codes import Code
 from .messages import (
     BytesEntry,
@@ -28,6 +29,7 @@ from .messages import (
     Sent,
     TextEntry,
     encode_entry,
+    units_of,
 )
 from .operations import Append, Appended, AppendItem, ChannelJoined, ChannelLeft, Refusal
 
@@ -35,8 +37,6 @@ _APPEND_BYTES = 1024 * 1024
 """What one call of the engine appends at most: a shared one does nothing else meanwhile."""
 _WAITING_BYTES = 4 * 1024 * 1024
 """What may wait of a session for the requests before it (S55)."""
-_REQUEST_OVERHEAD = 24
-"""Bytes of a request besides its name and its body, at most."""
 _NAMES_PER_UNIT = 8
 """What a unit of the rate pays for, of the members that a join lists (S51)."""
 _GATHERED_BYTES = 16 * 1024 * 1024
@@ -75,13 +75,17 @@ class Requests:
         self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
         self._steps_left = _STEPS_PER_PASS
         self._parked: deque[AttachedSession] = deque()  # whose next request waits for the next pass
+        self._checks = RequestChecks(context.config)
+        self._reads = Reads(context, transports, engine, fail=self.fail, free=self.free)
         self._actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             PublishText: self._publish,
             PublishBytes: self._publish,
             Join: self._join,
             Leave: self._leave,
             Logout: self._logout,
+            **self._reads.actions,
         }
+        self.types = tuple(self._actions)
 
     # --------------------------------------------------------------------------------------------- the order
 
@@ -93,13 +97,17 @@ class Requests:
         comes, and the rate does not refuse it: it ends what the limits protect.
         """
         leaving = type(message) is Logout
-        if self._flood_gate.is_flood(link, session):
+        units = units_of(message)
+        if self._flood_gate.is_flood(link, session, units):
             return
-        if not leaving and self._flood_gate.is_too_fast(session):
-            self.fail(session, message.number, Code.RATE_EXCEEDED, "more requests than the welcome's rate")
+        size = self._checks.size_of(message, session.channels)
+        body_bytes = size if _is_publish(message) and type(size) is int else 0
+        if not leaving and self._flood_gate.is_too_fast(session, units, body_bytes):
+            text = "more than the welcome's rates of requests or of bytes"
+            self.fail(session, message.number, Code.RATE_EXCEEDED, text)
             return
-        size = self._size_of(session, message)
-        if size is None:
+        if isinstance(size, Fault):
+            self.fail(session, message.number, size.code, size.message)
             return
         waiting = session.waiting
         if session.gathered + (len(waiting) if waiting else 0) >= self._config.max_outcomes + leaving:
@@ -111,10 +119,8 @@ class Requests:
             waiting
             or session.busy
             or (session.gathered and not _is_publish(message))
-            or (self._steps_left <= 0 and _is_step(message))
+            or not self._may_begin(link, session, message)
         ):
-            if not (waiting or session.busy or session.gathered):
-                self._parked.append(session)
             size += session.waiting_bytes
             if size > (_WAITING_BYTES if session.stated else self._config.max_frame_bytes) and not leaving:
                 self.fail(session, message.number, Code.TOO_MANY_REQUESTS, "more bytes wait than may")
@@ -142,36 +148,33 @@ class Requests:
             if self._steps_left <= end_of_turn and _is_step(message):
                 self._parked.append(session)
                 break
+            if not self._may_begin(session.link, session, message):
+                break
             size, _ = session.waiting.popleft()
             session.waiting_bytes -= size
             self._actions[type(message)](session.link, session, message)
         session.freeing = False
 
-    def _size_of(self, session: AttachedSession, message: Any) -> int | None:
-        """The bytes of a request that are kept while it waits; None if it is refused, for what S45 bounds."""
-        if type(message) is Logout:
-            return 0
-        name = message.channel
-        if name not in session.channels and not is_valid_name(name, self._config.max_name_length):
-            text = f"a channel name is 1 to {self._config.max_name_length} printable ASCII characters"
-            self.fail(session, message.number, Code.INVALID_CHANNEL, text)
-            return None
-        if type(message) is PublishText:
-            size = body_size(message.text)
-        elif type(message) is PublishBytes:
-            size = len(message.data)
-        else:
-            return len(name) + _REQUEST_OVERHEAD
-        if size > self._config.max_message_bytes:
-            text = f"the message has {size} bytes; the limit is {self._config.max_message_bytes}"
-            self.fail(session, message.number, Code.MESSAGE_TOO_LARGE, text)
-            return None
-        size += len(name) + _REQUEST_OVERHEAD
-        if size > self._config.max_request_bytes:
-            text = f"the request has up to {size} bytes; the limit is {self._config.max_request_bytes}"
-            self.fail(session, message.number, Code.MESSAGE_TOO_LARGE, text)
-            return None
-        return size
+    def _may_begin(self, link: ServerLink, session: AttachedSession, message: Any) -> bool:
+        """Whether there is room for it at present. If not, it is looked at again in the next pass; what is answered
+        with a list, when the transport has taken the lists before it (S49, S51)."""
+        if type(message) in self._reads.actions:
+            if link.unsent + link.reply_bytes < self._config.feed_below_bytes:
+                return True
+            if link.unsent >= self._config.feed_below_bytes:
+                session.wants_room = True
+                return False
+        elif self._steps_left > 0 or not _is_step(message):
+            return True
+        self._parked.append(session)
+        return False
+
+    def buffer_fell(self, link: ServerLink) -> None:
+        """The transport may have taken what was in the way of a list."""
+        session = link.session
+        if session is not None and session.wants_room and link.unsent < self._config.feed_below_bytes:
+            session.wants_room = False
+            self._parked.append(session)
 
     def fail(self, session: AttachedSession, number: int, code: int, message: str) -> None:
         """Refuse a request; nothing was carried out."""

@@ -13,7 +13,7 @@ from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink
 from .codes import Code
 from .events import LeaveCause
-from .messages import Kicked, LeftEntry, Logout, encode_entry
+from .messages import RESUMED_ENTRY, Kicked, LeftEntry, Logout, encode_entry
 from .operations import (
     DetachSession,
     Ended,
@@ -196,6 +196,7 @@ class Sessions:
             number=None,
             lowest_unanswered=0,
             left_entry=encode_entry(LeftEntry(todo.uid, todo.cause)),
+            resumed_entry=RESUMED_ENTRY,
             listed=True,
             ended=True,
         )

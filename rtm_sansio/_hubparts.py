@@ -128,10 +128,11 @@ class Position:
 class Rate:
     """How fast a session has asked of late, whatever transports it had (S45, S51)."""
 
-    __slots__ = ("bucket", "error_at", "error_since", "excess", "flood_bucket")
+    __slots__ = ("bucket", "byte_bucket", "error_at", "error_since", "excess", "flood_bucket")
 
-    def __init__(self, bucket: TokenBucket, flood_bucket: TokenBucket) -> None:
+    def __init__(self, bucket: TokenBucket, byte_bucket: TokenBucket, flood_bucket: TokenBucket) -> None:
         self.bucket = bucket  # what is refused above
+        self.byte_bucket = byte_bucket  # the same for the bytes of messages (S55)
         self.flood_bucket = flood_bucket  # what counts as a flood
         self.error_since: float | None = None  # the first of a run of rate errors, and the last one
         self.error_at = 0.0
@@ -161,6 +162,7 @@ class AttachedSession:
         "uid",
         "waiting",
         "waiting_bytes",
+        "wants_room",
     )
 
     def __init__(
@@ -193,6 +195,7 @@ class AttachedSession:
         self.gathered = 0  # its messages that wait for an append, or for the answer to one
         self.waiting: deque[tuple[int, Any]] | None = None  # requests that wait for those before them (S46); sizes
         self.waiting_bytes = 0
+        self.wants_room = False  # the next of them waits until the transport has taken more
 
 
 class Gathered:
@@ -217,6 +220,7 @@ class WatchedChannel:
         "gathered",
         "gathered_bytes",
         "live",
+        "member_count",
         "missed",
         "name",
         "reading_hole",
@@ -232,6 +236,7 @@ class WatchedChannel:
         self.flushed_end = 0  # the last offset that the live readers were given
         self.fresh: list[Block] = []  # what they are to be given at the end of the pass
         self.live: dict[ServerLink, None] = {}
+        self.member_count: int | None = None  # of a channel that does not tell of joins and leaves (S38)
         self.users = 0  # members, and whatever is under way
         self.gathered: list[Gathered] = []
         self.appending = False  # whether the engine was asked to append, and has not answered

@@ -29,9 +29,20 @@ class TokenBucket:
         self._level = max(0.0, self._level - units)
         return True
 
+    def has(self, now: float, units: float) -> bool:
+        """Whether ``units`` are there."""
+        return self.try_take(now, 0.0) and self._level >= units - _TOLERANCE
+
+    def try_owe(self, now: float, units: float) -> bool:
+        """The same for what may be more than the burst: it can be had from a full bucket, and is owed then."""
+        if not self.try_take(now, min(units, self._burst)):
+            return False
+        self._level -= max(0.0, units - self._burst)
+        return True
+
     def ready_at(self, units: float = 1.0) -> float:
         """When ``units`` will be there if nothing is taken meanwhile."""
-        missing = units - self._level
+        missing = min(units, self._burst) - self._level
         if missing <= _TOLERANCE:
             return self._filled_at
         return self._filled_at + max(missing / self._rate + _TOLERANCE, _SHORTEST_WAIT_SECONDS)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from .events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MessagesLost
-from .messages import BytesEntry, Entries, Gap, JoinedEntry, LeftEntry, TextEntry
+from ._entries import event_of
+from .events import ChannelMessageReceived, MemberCountChanged, MembersResumed, MessagesLost
+from .messages import Entries, Gap
 from .queues import event_bytes
 
 
@@ -29,6 +30,7 @@ class ChannelReader:
         "_lost_before",
         "_max_bytes",
         "_max_events",
+        "_member_count",
         "_skipping",
         "_waiting_bytes",
         "_waiting_events",
@@ -38,7 +40,17 @@ class ChannelReader:
         "name",
     )
 
-    def __init__(self, name: str, *, epoch: bytes, cursor: int, echo: bool, max_events: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        epoch: bytes,
+        cursor: int,
+        echo: bool,
+        max_events: int,
+        max_bytes: int,
+        member_count: int | None = None,
+    ) -> None:
         self.name = name
         self.echo = echo
         self.epoch = epoch
@@ -52,6 +64,7 @@ class ChannelReader:
         self._waiting_bytes = 0
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._member_count = member_count
 
     def transport_gone(self) -> None:
         """A hold ends with its transport, and so does a go-on (S52)."""
@@ -77,29 +90,13 @@ class ChannelReader:
                 self._skipping = self._held = True
                 return Wish.HOLD
             self.cursor = offset = offset + 1
-            kind = type(entry)
-            if kind is TextEntry or kind is BytesEntry:
-                if entry.uid == own_uid and not echo:
-                    continue
-                event: Any = ChannelMessageReceived(
-                    channel=name,
-                    uid=entry.uid,
-                    message=entry.text if kind is TextEntry else entry.data,  # type: ignore[union-attr]
-                    offset=offset,
-                    sent_at=entry.sent_at / 1000,  # type: ignore[union-attr]
-                    lost_before=self._lost_before,
-                )
-                self._lost_before = 0
-            elif kind is JoinedEntry:
-                if entry.uid == own_uid and not echo:
-                    continue
-                event = MemberJoined(channel=name, uid=entry.uid, offset=offset)
-            elif kind is LeftEntry:
-                if entry.uid == own_uid and not echo:
-                    continue
-                event = MemberLeft(channel=name, uid=entry.uid, cause=_cause(entry.cause), offset=offset)  # type: ignore[union-attr]
-            else:  # an entry of a later version: it has an offset and nothing to say to us
+            event = event_of(name, entry, offset, self._lost_before)
+            if event is None or (not echo and getattr(event, "uid", None) == own_uid):
                 continue
+            if type(event) is ChannelMessageReceived:
+                self._lost_before = 0
+            elif type(event) is MembersResumed:
+                self._member_count = None
             outputs.append(event)
             if self._iterated:
                 self._waiting_events += 1
@@ -121,6 +118,15 @@ class ChannelReader:
         if self._iterated:
             self._waiting_events += 1
         return Wish.NOTHING
+
+    def take_count(self, member_count: int, outputs: list[Any]) -> None:
+        """The present number of members (S38). A full queue does without: the server says it again behind a hold."""
+        if member_count == self._member_count or self._held or (self._iterated and self._is_full()):
+            return
+        self._member_count = member_count
+        outputs.append(MemberCountChanged(channel=self.name, member_count=member_count))
+        if self._iterated:
+            self._waiting_events += 1
 
     def going(self) -> None:
         """The go-on is answered: what follows is from the cursor."""
@@ -149,10 +155,3 @@ class ChannelReader:
             self._held = False
             return Wish.GO_ON
         return Wish.NOTHING
-
-
-def _cause(number: int) -> LeaveCause:
-    try:
-        return LeaveCause(number)
-    except ValueError:  # a cause of a later version
-        return LeaveCause.LEFT

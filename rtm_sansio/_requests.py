@@ -5,20 +5,37 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from .messages import Join, Leave, PublishBytes, PublishText, RenewToken
+from .checks import publish_size
+from .messages import (
+    CountMembers,
+    Join,
+    Leave,
+    ListMembers,
+    PublishBytes,
+    PublishText,
+    ReadHistory,
+    RenewToken,
+    units_of,
+)
 
-OpenMessage = PublishText | PublishBytes | Join | Leave | RenewToken
+OpenMessage = PublishText | PublishBytes | Join | Leave | RenewToken | ListMembers | CountMembers | ReadHistory
 
 
 class OpenRequest:
     """One request that is not answered yet."""
 
-    __slots__ = ("abandoned", "deadline", "message", "number", "repeated", "transmitted")
+    __slots__ = ("abandoned", "byte_count", "deadline", "message", "number", "repeated", "transmitted", "units")
 
     def __init__(self, message: OpenMessage, deadline: float) -> None:
         self.number = message.number
         self.message = message
         self.deadline = deadline
+        self.units = units_of(message)
+        """What it costs of the rate of requests, and of that of bytes (S45, S55)."""
+        self.byte_count = 0
+        if isinstance(message, (PublishText, PublishBytes)):
+            body = message.text if isinstance(message, PublishText) else message.data
+            self.byte_count = publish_size(message.channel, body)
         self.transmitted = False
         """Whether any transport ever got it: then the server may have carried it out."""
         self.repeated = False

@@ -7,6 +7,7 @@ from .messages import LOGIN_BYTES, Limits, Welcome
 
 _ID_BYTES = 16
 _LATE_REQUESTS = 256
+_LATE_BYTES = 256 * 1024
 _LARGEST_FRAME_BYTES = 16 * 1024 * 1024
 """A server's messages may be larger than our config says (S15), up to here."""
 _SHORTEST_SECONDS = 0.01
@@ -17,23 +18,41 @@ _LONGEST_SECONDS = 86_400.0
 class Session:
     """What the last welcome said, quoted at each resume. Its id is a secret: no text form shows it."""
 
-    __slots__ = ("attach", "bucket", "limits", "login_epoch", "session_id")
+    __slots__ = ("attach", "limits", "login_epoch", "pace", "session_id")
 
     def __init__(self, welcome: Welcome, *, resumed_from: Session | None, now: float) -> None:
         self.session_id = welcome.session_id
         self.login_epoch = welcome.login_epoch
         self.attach = welcome.attach
         self.limits: Limits = welcome.limits
-        self.bucket: TokenBucket = _pace(self.limits, now) if resumed_from is None else resumed_from.bucket
+        self.pace: Pace = Pace(self.limits, now) if resumed_from is None else resumed_from.pace
 
 
-def _pace(limits: Limits, now: float) -> TokenBucket:
-    # Requests that were held up on their way arrive together with those sent after them, and the server's bucket must
-    # have room for both; as many as may be under way are kept back from the burst (S45).
-    burst = limits.request_burst
-    return TokenBucket(
-        rate_per_second=limits.requests_per_second, burst=burst - min(burst // 2, _LATE_REQUESTS), now=now
-    )
+class Pace:
+    """How fast a client may ask: so many units and so many bytes of messages a second (S45, S55)."""
+
+    __slots__ = ("_bytes", "_units")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self._units = _bucket(limits.requests_per_second, limits.request_burst, _LATE_REQUESTS, now)
+        self._bytes = _bucket(limits.append_bytes_per_second, limits.append_burst_bytes, _LATE_BYTES, now)
+
+    def try_take(self, now: float, units: int, byte_count: int) -> bool:
+        """Take what a request costs, if it is there."""
+        if not self._bytes.has(now, byte_count) or not self._units.try_owe(now, units):
+            return False
+        self._bytes.try_take(now, byte_count)
+        return True
+
+    def ready_at(self, units: int, byte_count: int) -> float:
+        """When it will be there."""
+        return max(self._units.ready_at(units), self._bytes.ready_at(byte_count))
+
+
+def _bucket(rate: int, burst: int, late: int, now: float) -> TokenBucket:
+    # What was held up on its way arrives together with what was sent after it, and the server's bucket must have room
+    # for both: as much as may be under way is kept back from the burst (S45).
+    return TokenBucket(rate_per_second=rate, burst=burst - min(burst // 2, late), now=now)
 
 
 def fits(welcome: Welcome) -> bool:
@@ -48,6 +67,9 @@ def fits(welcome: Welcome) -> bool:
         limits.max_unanswered,
         limits.requests_per_second,
         limits.request_burst,
+        limits.append_bytes_per_second,
+        limits.max_count_channels,
+        limits.max_history_entries,
     )
     return (
         len(welcome.session_id) == _ID_BYTES
@@ -55,6 +77,7 @@ def fits(welcome: Welcome) -> bool:
         and all(_SHORTEST_SECONDS <= duration <= _LONGEST_SECONDS for duration in durations)
         and all(count >= 1 for count in counts)
         and limits.heartbeat_interval < limits.silence_timeout
+        and 2 * limits.max_request_bytes <= limits.append_burst_bytes  # else a message might never be paced
         and limits.max_message_bytes <= limits.max_request_bytes <= limits.max_frame_bytes
         and LOGIN_BYTES <= limits.max_frame_bytes <= _LARGEST_FRAME_BYTES
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from .errors import InvalidArgument
@@ -31,6 +32,39 @@ def check_name(name: str, what: str, max_length: int) -> None:
         )
 
 
+def check_names(names: Iterable[str], what: str, max_length: int, max_count: int) -> tuple[str, ...]:
+    """The names, each once, in their order. Raise unless they are 1 to ``max_count`` valid ones; a single str is a
+    mistake."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise InvalidArgument(
+            f"the {what}s must be given as a list of str, not as {type(names).__name__}", code=f"invalid_{what}"
+        )
+    found: dict[str, None] = {}
+    for name in names:
+        check_name(name, what, max_length)
+        found[name] = None
+        if len(found) > max_count:
+            break
+    if not 1 <= len(found) <= max_count:
+        many = f"more than {max_count}" if found else "no"
+        raise InvalidArgument(f"{many} {what}s were given; 1 to {max_count} are possible", code="too_many_names")
+    return tuple(found)
+
+
+def check_offset(offset: object, what: str) -> None:
+    """Raise unless it is an offset in a log, or None."""
+    if offset is not None and not (type(offset) is int and 0 <= offset < 1 << 63):
+        raise InvalidArgument(
+            f"{what} must be an offset, an int of at least 0, not {_shown(offset)}", code="invalid_offset"
+        )
+
+
+def check_count(count: object, what: str, most: int) -> None:
+    """Raise unless it is a number of 1 to ``most``."""
+    if not (type(count) is int and 1 <= count <= most):
+        raise InvalidArgument(f"{what} must be an int of 1 to {most}, not {_shown(count)}", code=f"invalid_{what}")
+
+
 def body_size(message: str | bytes) -> int:
     """The bytes of a message body on the wire. Raises InvalidArgument for what is no body."""
     if isinstance(message, bytes):
@@ -46,6 +80,20 @@ def body_size(message: str | bytes) -> int:
             f"the message cannot be encoded as UTF-8 ({fault.reason} at {fault.start}); send bytes instead",
             code="invalid_message",
         ) from fault
+
+
+_REQUEST_OVERHEAD = 24
+"""Bytes of a request besides its names and its body, at most."""
+
+
+def request_size(*parts: int) -> int:
+    """The bytes of a request whose names and bodies have so many."""
+    return sum(parts) + _REQUEST_OVERHEAD
+
+
+def publish_size(name: str, message: str | bytes) -> int:
+    """What a message to ``name`` costs of the rate of bytes (S55): the same for both roles."""
+    return request_size(len(name), body_size(message))
 
 
 def check_body(message: str | bytes, max_bytes: int) -> None:

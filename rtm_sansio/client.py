@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ._answers import ANSWERS
 from ._channels import Channels
 from ._connection import Connection
 from ._context import ClientTimer, Context
@@ -23,13 +24,14 @@ from ._link import ClientLink, LinkPhase, ProtocolViolation
 from ._token_part import TokenPart, fault_of
 from ._verdicts import close_failure, handshake_failure, rejection, retry_after_of
 from ._wire import Closed, HandshakeFailed, Opened, Rejected
-from .checks import check_body, check_name, check_timeout, check_token
+from .checks import check_body, check_count, check_name, check_names, check_offset, check_timeout, check_token
 from .codes import code_kind
 from .config import ClientConfig
 from .effects import Endpoint
-from .errors import InvalidState, NotConnected, NotLoggedIn, TransportFailure
+from .errors import InvalidArgument, InvalidState, NotConnected, NotLoggedIn, TransportFailure
 from .messages import (
     LOGIN_BYTES,
+    CountMembers,
     Done,
     Entries,
     Failed,
@@ -39,10 +41,13 @@ from .messages import (
     Joined,
     Kicked,
     Leave,
+    ListMembers,
     LoginRefused,
     MalformedBatch,
+    MemberCount,
     PublishBytes,
     PublishText,
+    ReadHistory,
     Renewed,
     Restored,
     Sent,
@@ -109,6 +114,8 @@ class ClientCore:
                 Joined: conversation.on_joined,
                 Renewed: conversation.on_renewed,
                 Failed: conversation.on_failed,
+                MemberCount: self._channels.take_count,
+                **dict.fromkeys(ANSWERS, conversation.on_answer),
             },
         }
         self._on_timer: dict[ClientTimer, Callable[[], None]] = {
@@ -254,6 +261,55 @@ class ClientCore:
         if isinstance(message, str):
             return self._conversation.open(PublishText(number, channel, message), timeout_seconds)
         return self._conversation.open(PublishBytes(number, channel, message), timeout_seconds)
+
+    def list_members(self, channel: str, *, after: str = "", timeout_seconds: float | None = None, now: float) -> int:
+        """Ask for members of a joined channel, in the order of their uids, behind ``after``; completes with a
+        MemberPage (S47).
+
+        Raises InvalidArgument, NotJoined, NotConnected, RequestsFull.
+        """
+        self._check_connected("members()")
+        self._channels.check_joined(channel)
+        if after != "":
+            check_name(after, "uid", self._conversation.limits.max_name_length)
+        number = self._next_request(timeout_seconds, now)
+        return self._conversation.open(ListMembers(number, channel, after), timeout_seconds)
+
+    def count_members(self, channels: Sequence[str], *, timeout_seconds: float | None = None, now: float) -> int:
+        """Ask how many members channels have, joined or not; completes with MemberCounts.
+
+        Raises InvalidArgument, NotConnected, RequestsFull.
+        """
+        self._check_connected("member_counts()")
+        limits = self._conversation.limits
+        names = check_names(channels, "channel", limits.max_name_length, limits.max_count_channels)
+        number = self._next_request(timeout_seconds, now)
+        return self._conversation.open(CountMembers(number, names), timeout_seconds)
+
+    def read_history(
+        self,
+        channel: str,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = 100,
+        timeout_seconds: float | None = None,
+        now: float,
+    ) -> int:
+        """Ask for up to ``limit`` kept entries of a joined channel: the last ones before the offset ``before``, the
+        first ones behind ``after``, or the newest; completes with a HistoryPage.
+
+        Raises InvalidArgument, NotJoined, NotConnected, RequestsFull.
+        """
+        self._check_connected("history()")
+        self._channels.check_joined(channel)
+        if before is not None and after is not None:
+            raise InvalidArgument("before= and after= exclude each other; give one of them", code="invalid_offset")
+        for name, offset in (("before", before), ("after", after)):
+            check_offset(offset, name)
+        check_count(limit, "limit", self._conversation.limits.max_history_entries)
+        number = self._next_request(timeout_seconds, now)
+        return self._conversation.open(ReadHistory(number, channel, limit, before, after), timeout_seconds)
 
     def cancel(self, request_id: int, *, now: float) -> None:
         """Nobody waits for this request any more: no end of it comes out. Cancelling a login is a logout (S3). Never

@@ -64,6 +64,8 @@ class Code(enum.IntEnum):
     STALE_REQUEST = 4308
     UNKNOWN_REQUEST = 4309
     INTERNAL_ERROR = 4310
+    INVALID_REQUEST = 4311
+    TOO_MANY_NAMES = 4312
 
 
 def code_kind(code: int) -> CodeKind | None:

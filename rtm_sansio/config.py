@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Self
+from fnmatch import fnmatchcase
+from typing import Any, Self
 
 from .errors import ConfigError
 
@@ -42,14 +43,20 @@ class _Settings:
 
     def scaled(self, factor: float) -> Self:
         """The same settings with every duration multiplied by ``factor``; raises ConfigError if that is not above 0."""
-        if not (math.isfinite(factor) and factor > 0):
-            raise ConfigError(f"the scale factor is {factor!r}; it must be a finite number above 0")
-        durations = {
+        _check_factor(factor)
+        return dataclasses.replace(self, **self._scaled_durations(factor))  # type: ignore[type-var]
+
+    def _scaled_durations(self, factor: float) -> dict[str, Any]:
+        return {
             field.name: getattr(self, field.name) * factor
             for field in dataclasses.fields(self)  # type: ignore[arg-type]
-            if field.name.endswith("_seconds")
+            if field.name.endswith("_seconds") and getattr(self, field.name) is not None
         }
-        return dataclasses.replace(self, **durations)  # type: ignore[type-var]
+
+
+def _check_factor(factor: float) -> None:
+    if not (math.isfinite(factor) and factor > 0):
+        raise ConfigError(f"the scale factor is {factor!r}; it must be a finite number above 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +147,41 @@ class ClientConfig(_Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ChannelSettings(_Settings):
+    """What holds for the channels whose name matches ``pattern`` (``*``, ``?`` and ``[...]`` as in a shell); None
+    leaves the server's general setting."""
+
+    pattern: str
+    history_entries: int | None = None
+    """Entries that the log keeps beyond ``replay_seconds`` (S33)."""
+    history_seconds: float | None = None
+    """How long it keeps them."""
+    member_events: bool = True
+    """Whether members are told of joins and leaves. If not, they are told how many members there are (S38)."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pattern, str) or not self.pattern:
+            raise ConfigError(f"pattern is {self.pattern!r}; it must be a text such as 'news-*'")
+        for name, kinds in (("history_entries", (int,)), ("history_seconds", (int, float))):
+            value = getattr(self, name)
+            if value is not None and not (type(value) in kinds and 0 < value < math.inf):
+                raise ConfigError(f"{name} of the channels {self.pattern!r} is {value!r}; it must be a number above 0")
+        if type(self.member_events) is not bool:
+            raise ConfigError(
+                f"member_events of the channels {self.pattern!r} is {self.member_events!r}; it must be True or False"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class AppliedSettings:
+    """What holds for one channel."""
+
+    history_entries: int
+    history_seconds: float
+    member_events: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerConfig(_Settings):
     """Settings of a hub and of its embedded engine. Durations in seconds; the defaults are those of the rules."""
 
@@ -201,6 +243,21 @@ class ServerConfig(_Settings):
     """Up to this many members a join lists them (S47)."""
     max_outcomes: int = 256
     """Outcomes of changing requests remembered for each session in each home; also its open requests (S46)."""
+    unmute_members: int = 480
+    """A channel with more than ``max_snapshot_members`` no longer tells of joins and leaves, until it has fewer than
+    this (S38)."""
+    max_count_channels: int = 32
+    """Channels of one ``member_counts`` (S45)."""
+    max_history_entries: int = 256
+    """Entries of one page of a channel's history."""
+    channel_settings: tuple[ChannelSettings, ...] = ()
+    """What holds for the channels of a name pattern; the first that matches counts."""
+    member_count_interval_seconds: float = 1.0
+    """Members of a channel without joins and leaves get their number at most this often (S38)."""
+    append_bytes_per_second: int = 1024 * 1024
+    """Bytes of messages that a session may send (S55)."""
+    append_burst_bytes: int = 4 * 1024 * 1024
+    """Bytes that may come at once above that rate (S55)."""
     requests_per_second: int = 1_000
     request_burst: int = 2_000
     """Requests that may come at once above the rate (S45)."""
@@ -251,9 +308,47 @@ class ServerConfig(_Settings):
             "slow_reader_bytes", "max_outbound_bytes", "a transport is behind before it is dropped (S51)"
         )
         self._check_at_most("max_frame_bytes", "max_log_bytes", "a log holds at least one entry")
+        self._check_at_most(
+            "unmute_members", "max_snapshot_members", "else a channel is muted and unmuted in turn (S38)"
+        )
+        if self.append_burst_bytes < 2 * self.max_request_bytes:
+            raise ConfigError(
+                f"append_burst_bytes ({self.append_burst_bytes}) must be at least twice max_request_bytes "
+                f"({self.max_request_bytes}): a client keeps back half of it (S55)"
+            )
+        self._check_channel_settings()
         if self.max_request_bytes < self.max_message_bytes + 1024:
             raise ConfigError(
                 f"max_request_bytes ({self.max_request_bytes}) must exceed max_message_bytes "
                 f"({self.max_message_bytes}) by 1024: "
                 "a request carries the channel's name and numbers besides the body"
             )
+
+    def _check_channel_settings(self) -> None:
+        if not isinstance(self.channel_settings, tuple) or not all(
+            isinstance(one, ChannelSettings) for one in self.channel_settings
+        ):
+            raise ConfigError("channel_settings must be a tuple of ChannelSettings")
+        for one in self.channel_settings:
+            if one.history_seconds is not None and one.history_seconds < self.replay_seconds:
+                raise ConfigError(
+                    f"history_seconds of the channels {one.pattern!r} ({one.history_seconds}) must not be less than "
+                    f"replay_seconds ({self.replay_seconds}): the history contains what can be replayed (S33)"
+                )
+
+    def settings_of(self, channel: str) -> AppliedSettings:
+        """What holds for a channel: the first match, with the general settings where it says nothing."""
+        for one in self.channel_settings:
+            if fnmatchcase(channel, one.pattern):
+                return AppliedSettings(
+                    history_entries=one.history_entries or self.history_entries,
+                    history_seconds=one.history_seconds or self.history_seconds,
+                    member_events=one.member_events,
+                )
+        return AppliedSettings(self.history_entries, self.history_seconds, member_events=True)
+
+    def scaled(self, factor: float) -> Self:
+        """The same settings with every duration multiplied by ``factor``; raises ConfigError if that is not above 0."""
+        _check_factor(factor)
+        channels = tuple(one.scaled(factor) for one in self.channel_settings)
+        return dataclasses.replace(self, channel_settings=channels, **self._scaled_durations(factor))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ._engine_bytes import ByteBudget
 from ._engine_channels import ChannelHomes
 from ._engine_nodes import NodeHomes
 from ._engine_shared import EngineContext
@@ -20,15 +21,18 @@ from .operations import (
     Append,
     AttachSession,
     ConfirmAttach,
+    CountMembersOf,
     DetachSession,
     EndSession,
     JoinChannel,
     LeaveChannel,
     ListChannel,
+    ListMembersOf,
     Operation,
     PostOrder,
     ReadLog,
     ReadOrders,
+    ReadPage,
     StrikeToDos,
     TakeToDos,
     WatchChannel,
@@ -41,7 +45,7 @@ class MemoryEngine:
     def __init__(self, config: ServerConfig, *, entropy: Callable[[int], bytes]) -> None:
         self._context = context = EngineContext(config, entropy)
         self._users = users = UserHomes(context)
-        self._channels = channels = ChannelHomes(context)
+        self._channels = channels = ChannelHomes(context, ByteBudget(context))
         nodes = NodeHomes(context)
         self._operations: dict[type[Any], Callable[[Any], Answer]] = {
             AttachSession: users.attach,
@@ -56,6 +60,9 @@ class MemoryEngine:
             LeaveChannel: channels.leave,
             Append: channels.append,
             ReadLog: channels.read,
+            ListMembersOf: channels.list_members,
+            CountMembersOf: channels.count_members,
+            ReadPage: channels.read_page,
             PostOrder: nodes.post_order,
             ReadOrders: nodes.read_orders,
         }

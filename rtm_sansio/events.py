@@ -6,7 +6,7 @@ A client event has a *home* (S52): those with a ``channel`` belong to that chann
 from __future__ import annotations
 
 import enum
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -100,6 +100,22 @@ class MemberLeft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     offset: int
 
 
+class MemberCountChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many members a channel has that is too large to tell of joins and leaves, or is set not to; at most once a
+    second, and the latest value only (S38)."""
+
+    channel: str
+    member_count: int
+
+
+class MembersResumed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Joins and leaves are told again from ``offset`` on (S38). What was known of the members is out of date: ask for
+    them with ``members()``."""
+
+    channel: str
+    offset: int
+
+
 class MessagesLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """``count`` entries of the channel are gone for this reader (S33); None if their number cannot be known."""
 
@@ -144,7 +160,49 @@ class TokenReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_in: float | None
 
 
-RequestResult = SendReceipt | JoinReceipt | TokenReceipt | None
+class MemberPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Members of a channel, in the order of their uids, as of ``offset`` of ``epoch``: joins and leaves with a greater
+    offset apply to them (S47).
+
+    ``member_count`` counts all. With ``more``, the next page begins behind the last uid of this one.
+    """
+
+    channel: str
+    epoch: bytes
+    offset: int
+    member_count: int
+    uids: tuple[str, ...]
+    more: bool
+
+
+class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Entries of a channel's log as events, in the order of their offsets, one's own included.
+
+    ``first_offset`` and ``last_offset`` are those of all entries of the page, also of the ones that say nothing;
+    ``last_offset`` is one less if there is none. ``more`` says whether further ones are kept in the direction asked
+    for: then ``before=page.first_offset``, or ``after=page.last_offset``, brings them.
+    """
+
+    channel: str
+    epoch: bytes
+    events: tuple[ChannelMessageReceived | MemberJoined | MemberLeft | MembersResumed, ...]
+    first_offset: int
+    last_offset: int
+    more: bool
+
+    @property
+    def messages(self) -> tuple[ChannelMessageReceived, ...]:
+        """The messages among the events."""
+        return tuple(event for event in self.events if isinstance(event, ChannelMessageReceived))
+
+
+class MemberCounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many members each of the channels has; 0 for one that nobody is in."""
+
+    counts: dict[str, int]
+
+
+RequestResult = SendReceipt | JoinReceipt | TokenReceipt | MemberPage | HistoryPage | MemberCounts | None
 
 
 class RequestCompleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,7 +220,15 @@ class RequestErred(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ClientEvent = ConnectionStateChanged | TokenExpired | TokenWillExpire | ReconnectProblem | EventsDropped
-ChannelEvent = ChannelMessageReceived | MemberJoined | MemberLeft | MessagesLost | ChannelLost
+ChannelEvent = (
+    ChannelMessageReceived
+    | MemberJoined
+    | MemberLeft
+    | MemberCountChanged
+    | MembersResumed
+    | MessagesLost
+    | ChannelLost
+)
 Completion = RequestCompleted | RequestErred
 Event = ClientEvent | ChannelEvent | Completion
 
@@ -212,7 +278,7 @@ class LoginWithdrawn(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 HubEvent = LoginRequested | RenewalRequested | LoginWithdrawn
 
-_CHANNEL_EVENTS = (ChannelMessageReceived, MemberJoined, MemberLeft, MessagesLost, ChannelLost)
+_CHANNEL_EVENTS = get_args(ChannelEvent)
 
 
 def home_of(event: Any) -> str:

@@ -31,19 +31,14 @@ from .messages import (
     HEARTBEAT,
     GoOn,
     Hold,
-    Join,
-    Leave,
     Login,
-    Logout,
     MalformedBatch,
     Progress,
-    PublishBytes,
-    PublishText,
     RenewToken,
     Want,
     client_decoder,
 )
-from .operations import Announcement, Answer, BlockAnnounced, ConfirmAttach, OrdersWaiting
+from .operations import Announcement, Answer, BlockAnnounced, ConfirmAttach, CountAnnounced, OrdersWaiting
 
 _decoder = client_decoder()
 _MORE_MESSAGES = 1024
@@ -86,11 +81,7 @@ class Hub:
         self.unknown_messages = 0
         """Optional messages of a later version that were skipped."""
         self._on_message: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
-            PublishText: requests.take,
-            PublishBytes: requests.take,
-            Join: requests.take,
-            Leave: requests.take,
-            Logout: requests.take,
+            **dict.fromkeys(requests.types, requests.take),
             RenewToken: logins.renew,
             Want: statements.take,
             Progress: self._on_progress,
@@ -187,6 +178,7 @@ class Hub:
         if link is not None:
             self._transports.unsent(link, byte_count)
             self._channels.buffer_fell(link)
+            self._requests.buffer_fell(link)
 
     def take_outputs(self) -> list[Any]:
         """Effects and events, in order. A second call gives nothing."""
@@ -359,6 +351,8 @@ class Hub:
     def _on_announcement(self, announcement: Announcement) -> None:
         if isinstance(announcement, BlockAnnounced):
             self._channels.announced(announcement)
+        elif isinstance(announcement, CountAnnounced):
+            self._channels.counted(announcement)
         elif isinstance(announcement, OrdersWaiting):
             self._sessions.read_orders()
         else:

@@ -44,6 +44,16 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive entries of a log's history, the first at ``first_offset``; whether there are ``more`` in the
+    direction in which they were asked for."""
+
+    epoch: bytes
+    first_offset: int
+    entries: tuple[bytes, ...]
+    more: bool
+
+
 class _Kept:
     """A block while it is kept."""
 
@@ -159,6 +169,33 @@ class Log:
                     return self._reading(cursor, gap, lost, entries)
                 entries.append(entry)
         return self._reading(cursor, gap, lost, entries)
+
+    def page_behind(self, after: int, limit: int, max_bytes: int) -> Page:
+        """Up to ``limit`` kept entries behind an offset, the first ones: at least one if there is one."""
+        first = max(after + 1, self.first_kept)
+        entries = self.read(self.epoch, first - 1, max_bytes).entries[:limit] if first < self.next_offset else ()
+        return Page(epoch=self.epoch, first_offset=first, entries=entries, more=first + len(entries) < self.next_offset)
+
+    def page_before(self, before: int | None, limit: int, max_bytes: int) -> Page:
+        """Up to ``limit`` kept entries before an offset, or of all (None), the last ones: at least one if there is
+        one."""
+        end = self.next_offset if before is None else max(0, min(before, self.next_offset))
+        entries: list[bytes] = []
+        index = bisect_right(self._kept, end - 1, lo=self._first, key=_last_offset)
+        room = max_bytes
+        for place in range(min(index, len(self._kept) - 1), self._first - 1, -1):
+            block = self._kept[place].block
+            for entry in reversed(block.entries[: max(0, end - block.first_offset)]):
+                room -= len(entry)
+                if len(entries) == limit or (room < 0 and entries):
+                    return self._page_before(end, entries)
+                entries.append(entry)
+        return self._page_before(end, entries)
+
+    def _page_before(self, end: int, newest_first: list[bytes]) -> Page:
+        first = end - len(newest_first)
+        entries = tuple(reversed(newest_first))
+        return Page(epoch=self.epoch, first_offset=first, entries=entries, more=first > self.first_kept)
 
     def _reading(self, cursor: int, gap: bool, lost: int | None, entries: list[bytes]) -> Reading:
         return Reading(epoch=self.epoch, cursor=cursor, gap=gap, lost=lost, entries=tuple(entries), end=self.end)

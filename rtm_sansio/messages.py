@@ -7,8 +7,8 @@ unknown tag of 128 or above is skipped and counted, an unknown tag below is a pr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Generic, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -19,6 +19,7 @@ FIRST_OPTIONAL_TAG = 128
 LOGIN_BYTES = 16 * 1024
 """What one WebSocket message may hold before the login is accepted (S45)."""
 _ENTRIES_TAG = 5
+_HISTORY_TAG = 23
 _MAX_ARRAY_HEADER = 5
 MAX_SKIPPED = 1024
 """Optional messages of a later version in one batch; more are a protocol error (S50)."""
@@ -135,9 +136,51 @@ class RenewToken(msgspec.Struct, array_like=True, tag=20, frozen=True, gc=False)
         return f"RenewToken(number={self.number})"
 
 
+class ListMembers(msgspec.Struct, array_like=True, tag=21, frozen=True, gc=False):
+    """A page of a joined channel's members, in the order of their uids, behind ``after`` (S47). Answered by
+    ``Members``."""
+
+    number: int
+    channel: str
+    after: str = ""
+
+
+class CountMembers(msgspec.Struct, array_like=True, tag=22, frozen=True, gc=False):
+    """How many members channels have. Answered by ``MemberCounts``."""
+
+    number: int
+    channels: tuple[str, ...]
+
+
+class ReadHistory(msgspec.Struct, array_like=True, tag=23, frozen=True, gc=False):
+    """Up to ``limit`` kept entries of a joined channel: the ones right behind the offset ``after``, the last ones
+    before the offset ``before``, or (both None) the newest. Answered by ``History``."""
+
+    number: int
+    channel: str
+    limit: int
+    before: int | None = None
+    after: int | None = None
+
+
 Publish = PublishText | PublishBytes
-Request = PublishText | PublishBytes | Join | Leave | RenewToken | Logout
-ClientMessage = Login | Want | Logout | Progress | Hold | GoOn | PublishText | PublishBytes | Join | Leave | RenewToken
+Request = PublishText | PublishBytes | Join | Leave | RenewToken | ListMembers | CountMembers | ReadHistory | Logout
+ClientMessage = (
+    Login
+    | Want
+    | Logout
+    | Progress
+    | Hold
+    | GoOn
+    | PublishText
+    | PublishBytes
+    | Join
+    | Leave
+    | RenewToken
+    | ListMembers
+    | CountMembers
+    | ReadHistory
+)
 
 
 # --- server to client
@@ -157,6 +200,10 @@ class Limits(msgspec.Struct, array_like=True, frozen=True, gc=False):
     max_unanswered: int
     requests_per_second: int
     request_burst: int
+    append_bytes_per_second: int
+    append_burst_bytes: int
+    max_count_channels: int
+    max_history_entries: int
 
 
 class Welcome(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
@@ -220,6 +267,13 @@ class Going(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=False):
     log: str
 
 
+class MemberCount(msgspec.Struct, array_like=True, tag=8, frozen=True, gc=False):
+    """The present number of members of a joined channel whose joins and leaves are not told (S38)."""
+
+    channel: str
+    member_count: int
+
+
 class Done(msgspec.Struct, array_like=True, tag=16, frozen=True, gc=False):
     """The request is carried out and has no result."""
 
@@ -261,6 +315,25 @@ class Failed(msgspec.Struct, array_like=True, tag=20, frozen=True, gc=False):
     retry_after: float | None = None
 
 
+class Members(msgspec.Struct, array_like=True, tag=21, frozen=True):
+    """A page of members as of ``offset`` of ``epoch``; joins and leaves behind it apply to the list (S47). ``more``
+    follow behind the last uid."""
+
+    number: int
+    epoch: bytes
+    offset: int
+    member_count: int
+    uids: tuple[str, ...]
+    more: bool
+
+
+class MemberCounts(msgspec.Struct, array_like=True, tag=22, frozen=True, gc=False):
+    """The counts, in the order in which the channels were named; 0 for a channel that nobody is in."""
+
+    number: int
+    counts: tuple[int, ...]
+
+
 # --- entries of a log: neither offset nor epoch nor anything of one reader (E4)
 
 
@@ -293,7 +366,11 @@ class LeftEntry(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
     cause: int
 
 
-Entry = TextEntry | BytesEntry | JoinedEntry | LeftEntry
+class MembersResumedEntry(msgspec.Struct, array_like=True, tag=5, frozen=True, gc=False):
+    """Joins and leaves stand in the log again from here on; what was known of the members is unknown (S38)."""
+
+
+Entry = TextEntry | BytesEntry | JoinedEntry | LeftEntry | MembersResumedEntry
 
 
 class Entries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
@@ -314,6 +391,27 @@ class _RawEntries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True
     entries: list[msgspec.Raw]
 
 
+class History(msgspec.Struct, array_like=True, tag=_HISTORY_TAG, frozen=True):
+    """Consecutive kept entries, the first at ``first_offset``; whether there are ``more`` in the direction asked
+    for."""
+
+    number: int
+    epoch: bytes
+    first_offset: int
+    more: bool
+    entries: list[Entry]
+
+
+class RawHistory(msgspec.Struct, array_like=True, tag=_HISTORY_TAG, frozen=True):
+    """``History`` with its entries taken as they are (E4)."""
+
+    number: int
+    epoch: bytes
+    first_offset: int
+    more: bool
+    entries: list[msgspec.Raw]
+
+
 class UnknownEntry(msgspec.Struct, frozen=True, gc=False):
     """An entry of a later version: it takes an offset and is passed over."""
 
@@ -321,7 +419,22 @@ class UnknownEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 ServerMessage = (
-    Welcome | LoginRefused | Restored | Kicked | Entries | Gap | Going | Done | Sent | Joined | Renewed | Failed
+    Welcome
+    | LoginRefused
+    | Restored
+    | Kicked
+    | Entries
+    | Gap
+    | Going
+    | MemberCount
+    | Done
+    | Sent
+    | Joined
+    | Renewed
+    | Failed
+    | Members
+    | MemberCounts
+    | History
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -332,6 +445,8 @@ _DECODE_FAULTS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 
 encode_entry = _encoder.encode
 """One entry to its bytes: done once, when it is appended."""
+
+RESUMED_ENTRY = encode_entry(MembersResumedEntry())
 
 
 def encode_batch(messages: Sequence[object]) -> bytes:
@@ -379,13 +494,13 @@ def encode_block(log: str, epoch: bytes, first_offset: int, entries: Sequence[by
 class BatchDecoder(Generic[_M]):
     """Decodes batches of one direction; counts the optional messages that it did not know.
 
-    Messages with ``entries_tag`` hold entries, among which there may be unknown ones too.
+    With ``with_entries`` some messages hold entries, among which there may be unknown ones too.
     """
 
-    __slots__ = ("_batch", "_entries_tag", "_one", "_raw")
+    __slots__ = ("_batch", "_entry_holders", "_one", "_raw")
 
-    def __init__(self, union: object, *, entries_tag: int | None) -> None:
-        self._entries_tag = entries_tag
+    def __init__(self, union: object, *, with_entries: bool) -> None:
+        self._entry_holders = _ENTRY_HOLDERS if with_entries else {}
         self._batch: msgspec.msgpack.Decoder[list[_M]] = msgspec.msgpack.Decoder(list[union])  # type: ignore[valid-type]
         self._one: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(union)
         self._raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -412,9 +527,9 @@ class BatchDecoder(Generic[_M]):
                     skipped += 1
                     if skipped > MAX_SKIPPED:
                         raise MalformedBatch(f"a batch of more than {MAX_SKIPPED} unknown messages")
-                elif tag == self._entries_tag:
-                    block, unknown_entries = _decode_growing_entries(raw, unknown_entries)
-                    messages.append(cast("_M", block))
+                elif tag in self._entry_holders:
+                    holder, unknown_entries = self._entry_holders[tag](raw, unknown_entries)
+                    messages.append(cast("_M", holder))
                 else:
                     messages.append(self._one.decode(raw))
         except _DECODE_FAULTS as fault:
@@ -425,6 +540,7 @@ class BatchDecoder(Generic[_M]):
 _tag_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _int_decoder = msgspec.msgpack.Decoder(int)
 _raw_entries_decoder = msgspec.msgpack.Decoder(_RawEntries)
+_raw_history_decoder = msgspec.msgpack.Decoder(RawHistory)
 _entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
 
@@ -452,8 +568,20 @@ def _tag_of(raw: msgspec.Raw) -> int:
 def _decode_growing_entries(raw: msgspec.Raw, unknown: int) -> tuple[Entries, int]:
     """``Entries`` among which are some of a later version, and ``unknown`` with their number added."""
     block = _raw_entries_decoder.decode(raw)
+    entries, unknown = _growing(block.entries, unknown)
+    return Entries(block.log, block.epoch, block.first_offset, entries), unknown
+
+
+def _decode_growing_history(raw: msgspec.Raw, unknown: int) -> tuple[History, int]:
+    """The same for ``History``."""
+    page = _raw_history_decoder.decode(raw)
+    entries, unknown = _growing(page.entries, unknown)
+    return History(page.number, page.epoch, page.first_offset, page.more, entries), unknown
+
+
+def _growing(raw_entries: list[msgspec.Raw], unknown: int) -> tuple[list[Entry], int]:
     entries: list[Entry | UnknownEntry] = []
-    for one in block.entries:
+    for one in raw_entries:
         tag = _tag_of(one)
         if tag < FIRST_OPTIONAL_TAG:
             entries.append(_entry_decoder.decode(one))
@@ -462,14 +590,36 @@ def _decode_growing_entries(raw: msgspec.Raw, unknown: int) -> tuple[Entries, in
             entries.append(UnknownEntry(tag))
         else:
             raise MalformedBatch(f"a batch of more than {MAX_UNKNOWN_ENTRIES} unknown entries")
-    return Entries(block.log, block.epoch, block.first_offset, cast("list[Entry]", entries)), unknown
+    return cast("list[Entry]", entries), unknown
+
+
+_ENTRY_HOLDERS: dict[int, Callable[[msgspec.Raw, int], tuple[Any, int]]] = {
+    _ENTRIES_TAG: _decode_growing_entries,
+    _HISTORY_TAG: _decode_growing_history,
+}
 
 
 def client_decoder() -> BatchDecoder[ClientMessage]:
     """For what a client sends."""
-    return BatchDecoder(ClientMessage, entries_tag=None)
+    return BatchDecoder(ClientMessage, with_entries=False)
 
 
 def server_decoder() -> BatchDecoder[ServerMessage]:
     """For what a server sends."""
-    return BatchDecoder(ServerMessage, entries_tag=_ENTRIES_TAG)
+    return BatchDecoder(ServerMessage, with_entries=True)
+
+
+_LIST_UNITS = 64
+_HISTORY_UNITS = 16
+_UNITS: dict[type[Any], Callable[[Any], int]] = {
+    CountMembers: lambda request: len(request.channels),
+    ListMembers: lambda request: _LIST_UNITS,
+    ReadHistory: lambda request: _HISTORY_UNITS,
+}
+
+
+def units_of(request: object) -> int:
+    """What a request costs of the rate: one unit, or as many as it names channels, and a fixed number if it is
+    answered with a list (S45, S55). The client paces itself by it, and the server counts by it."""
+    units = _UNITS.get(type(request))
+    return 1 if units is None else max(1, units(request))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from .events import LeaveCause
-from .logs import Block, Reading
+from .logs import Block, Page, Reading
 
 SECRET_FIELDS = frozenset({"login_id", "session_id", "new_session_id", "quoted_session_id"})
 """Ids that give access to a session (S19)."""
@@ -177,10 +177,11 @@ class WatchChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Where a log ends."""
+    """Where a log ends; and the number of members of a channel that does not tell of joins and leaves (S38)."""
 
     epoch: bytes
     end: int
+    member_count: int | None = None
 
 
 class JoinChannel(_Discreet, frozen=True, kw_only=True, gc=False):
@@ -200,8 +201,8 @@ class JoinChannel(_Discreet, frozen=True, kw_only=True, gc=False):
 
 
 class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
-    """The member's cursor starts at ``offset``; ``block`` is what the step appended, None if the session was a member
-    already."""
+    """The member's cursor starts at ``offset``; ``block`` is what the step appended, None if that was nothing: the
+    session was a member already, or the channel is too large for joins and leaves to be told (S38)."""
 
     epoch: bytes
     offset: int
@@ -211,7 +212,8 @@ class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeaveChannel(_Discreet, frozen=True, kw_only=True, gc=False):
-    """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late
+    """End a membership if it is this session's. ``resumed_entry`` is what is appended if joins and leaves are told
+    again from now on (S38). With ``ended`` the session is over: the channel marks it, and a late
     join is refused (E2). Without, it is refused to an older attachment than the one that joined last (E8).
 
     If the user's home lists the channel (``listed``), the leave is remembered even of one who was no member: a join of
@@ -225,6 +227,7 @@ class LeaveChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     number: int | None
     lowest_unanswered: int
     left_entry: bytes
+    resumed_entry: bytes
     listed: bool
     ended: bool
 
@@ -275,6 +278,46 @@ class ReadLog(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_bytes: int
 
 
+class ListMembersOf(_Discreet, frozen=True, kw_only=True, gc=False):
+    """A page of a channel's members, in the order of their uids, behind ``after``; refused to who is no member.
+    Changes nothing. Answer: ``MembersListed`` (S47)."""
+
+    channel: str
+    uid: str
+    session_id: bytes
+    after: str
+    limit: int
+
+
+class MembersListed(msgspec.Struct, frozen=True, kw_only=True):
+    """Members as of ``offset``; ``more`` stand behind the last one."""
+
+    epoch: bytes
+    offset: int
+    member_count: int
+    uids: tuple[str, ...]
+    more: bool
+
+
+class CountMembersOf(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many members a channel has. Changes nothing. Answer: a number."""
+
+    channel: str
+
+
+class ReadPage(_Discreet, frozen=True, kw_only=True, gc=False):
+    """A page of a channel's history: up to ``limit`` entries behind ``after``, before ``before``, or the newest;
+    refused to who is no member. Changes nothing. Answer: ``Page``."""
+
+    channel: str
+    uid: str
+    session_id: bytes
+    before: int | None
+    after: int | None
+    limit: int
+    max_bytes: int
+
+
 # --- operations on a node's home
 
 
@@ -300,7 +343,10 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 
 
 UserOperation = AttachSession | ConfirmAttach | DetachSession | EndSession | ListChannel | StrikeToDos | TakeToDos
-ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ReadLog
+ChannelRead = ReadLog | ListMembersOf | CountMembersOf | ReadPage
+ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ChannelRead
+READS = (ReadLog, ListMembersOf, CountMembersOf, ReadPage)
+"""They change nothing, and may be carried out beside other calls on their home."""
 NodeOperation = PostOrder | ReadOrders
 Operation = UserOperation | ChannelOperation | NodeOperation
 Answer = (
@@ -310,7 +356,10 @@ Answer = (
     | ChannelLeft
     | Appended
     | Reading
+    | Page
+    | MembersListed
     | LogEnd
+    | int
     | Orders
     | tuple[ToDo, ...]
     | Refusal
@@ -320,7 +369,7 @@ Answer = (
 
 def home_of_operation(operation: Operation) -> str:
     """The home that an operation touches: calls on one home are not in flight together (S46)."""
-    if isinstance(operation, (WatchChannel, JoinChannel, LeaveChannel, Append, ReadLog)):
+    if isinstance(operation, (WatchChannel, JoinChannel, LeaveChannel, Append, *READS)):
         return "c:" + operation.channel
     if isinstance(operation, (PostOrder, ReadOrders, TakeToDos)):
         return "n:" + operation.node
@@ -342,6 +391,14 @@ class BlockAnnounced(msgspec.Struct, frozen=True, kw_only=True):
     block: Block
 
 
+class CountAnnounced(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The present number of members of a watched channel that does not tell of joins and leaves; None once it tells
+    of them again (S38)."""
+
+    channel: str
+    member_count: int | None
+
+
 class OrdersWaiting(msgspec.Struct, frozen=True, gc=False):
     """The node has orders to read."""
 
@@ -350,7 +407,7 @@ class ToDosWaiting(msgspec.Struct, frozen=True, gc=False):
     """There are overdue things to do."""
 
 
-Announcement = BlockAnnounced | OrdersWaiting | ToDosWaiting
+Announcement = BlockAnnounced | CountAnnounced | OrdersWaiting | ToDosWaiting
 
 
 class EngineCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -64,6 +64,10 @@ def limits(**changes: Any) -> Limits:
         "max_unanswered": 256,
         "requests_per_second": 1000,
         "request_burst": 2000,
+        "append_bytes_per_second": 1024 * 1024,
+        "append_burst_bytes": 4 * 1024 * 1024,
+        "max_count_channels": 32,
+        "max_history_entries": 256,
     }
     return Limits(**(figures | changes))
 

@@ -93,7 +93,9 @@ class Bench:
     def leave(self, session: bytes, uid: str = "alice", number: int | None = None, **fields: Any) -> Any:
         values: dict[str, Any] = {"channel": "room", "attach": 1, "lowest_unanswered": 0, "ended": False}
         values |= {"listed": True, **fields}
-        return self(LeaveChannel(uid=uid, session_id=session, number=number, left_entry=b"-", **values))
+        return self(
+            LeaveChannel(uid=uid, session_id=session, number=number, left_entry=b"-", resumed_entry=b"=", **values)
+        )
 
     def append(
         self, *numbers: int, session: bytes = b"s", lowest: int = 0, size: int = 1, channel: str = "room"
@@ -416,7 +418,7 @@ class TestMembers:
         def counted(outcomes: int, marks: int) -> None:
             home = channels._homes["room"]
             assert (home.outcomes, len(home.left)) == (outcomes, marks)
-            assert channels._byte_count == bytes_of(bench) == home.byte_count
+            assert channels._budget.byte_count == bytes_of(bench) == home.byte_count
 
         bench.join(b"s", number=1)
         counted(1, 0)
@@ -439,7 +441,7 @@ class TestMembers:
         bench.leave(b"t")
         bench.run(301.0)
         counted(0, 0)
-        assert channels._byte_count == 0
+        assert channels._budget.byte_count == 0
 
     @pytest.mark.parametrize("members", [0, 3])
     def test_outcomes_and_marks_within_the_bytes_of_all_homes(self, members: int) -> None:
@@ -455,8 +457,8 @@ class TestMembers:
             for number in range(30):
                 bench.append(number, session=session, channel=f"room{count % 7}", size=1)
             bench.leave(session, ended=count % 3 > 0, channel=f"room{count % 7}")
-            assert channels._byte_count <= 300_000
-            assert channels._byte_count == bytes_of(bench)
+            assert channels._budget.byte_count <= 300_000
+            assert channels._budget.byte_count == bytes_of(bench)
         known = {session for home in channels._homes.values() for session in home.left}
         assert known == {b"s%d" % count for count in range(300 - len(known), 300)}
         assert 20 < len(known) < 200
@@ -474,8 +476,8 @@ class TestMembers:
             bench.now += 1.0
             items = tuple(AppendItem(f"user{index}", session, number, 0, b"x", 0) for number in range(1, 51))
             assert min(bench(Append(channel="room", items=items)).results) > 0
-            assert channels._byte_count <= 60_000
-        assert channels._byte_count == bytes_of(bench)
+            assert channels._budget.byte_count <= 60_000
+        assert channels._budget.byte_count == bytes_of(bench)
         home = channels._homes["room"]
         assert home.log.end == 40 + 40 * 50
         assert not home.parts[sessions[0]].by_number
@@ -491,16 +493,16 @@ class TestMembers:
             bench.join(b"s%d" % index, f"user{index}", number=1)
             bench.now += 1.0
         channels = bench.engine._channels
-        channels._collect_ages()
+        channels._budget._collect_ages()
         assert len(channels._ages) == 5
         bench.join(b"s0", "user0", number=2)
         bench.now += 1.0
         bench.leave(b"s1", "user1")
         bench.leave(b"s2", "user2", ended=True)
         bench.now += 1.0
-        while channels._byte_count > MARK_BYTES:
+        while channels._budget.byte_count > MARK_BYTES:
             channels._drop_oldest()
-            assert channels._byte_count == bytes_of(bench)
+            assert channels._budget.byte_count == bytes_of(bench)
         home = channels._homes["room"]
         assert list(home.left) == [b"s2"]
         assert [len(home.parts[b"s%d" % index].by_number) for index in (0, 3)] == [0, 0]
@@ -576,7 +578,7 @@ class TestLogs:
         for number in range(1, 400):
             bench.now += 0.001
             bench.append(number, lowest=number, size=680, channel="abc"[number % 3])
-            assert bench.engine._channels._byte_count <= room
+            assert bench.engine._channels._budget.byte_count <= room
         kept = {channel: len(bench.read(channel=channel).entries) for channel in "abc"}
         assert sum(kept.values()) == 200
         assert max(kept.values()) - min(kept.values()) <= 1
@@ -601,8 +603,8 @@ class TestLogs:
             if number % 20 == 19:
                 bench.leave(b"s", channel=channel)
             bench.tick()
-            assert bench.engine._channels._byte_count <= 5_000
-        assert bench.engine._channels._byte_count == bytes_of(bench)
+            assert bench.engine._channels._budget.byte_count <= 5_000
+        assert bench.engine._channels._budget.byte_count == bytes_of(bench)
 
     def test_identity_outlives_entries_and_members(self) -> None:
         """S58: for 24 h after the last of them."""
@@ -627,7 +629,7 @@ class TestLogs:
         epoch = bench.join(b"s").epoch
         bench.leave(b"s")
         bench.run(300.0)
-        assert bench.engine._channels._byte_count == 0
+        assert bench.engine._channels._budget.byte_count == 0
         bench.tick(seconds)
         again = bench.join(b"t")
         assert (again.epoch == epoch) is kept
@@ -681,7 +683,7 @@ class TestLogs:
             bench.now += 0.001
         homes = bench.engine._channels._homes
         assert sorted(homes) == sorted(["kept", *(f"room{number}" for number in range(4900, 5000))])
-        assert bench.engine._channels._byte_count == bytes_of(bench)
+        assert bench.engine._channels._budget.byte_count == bytes_of(bench)
         assert len(bench.engine._channels._sweeps) < 1400
         assert bench.join(b"u", channel="room4950").offset == 3
         bench.join(b"v", "carol", channel="one more")

@@ -47,6 +47,10 @@ def test_the_welcome_states_every_limit_that_is_applied() -> None:
         max_outcomes=17,
         requests_per_second=11,
         request_burst=13,
+        append_bytes_per_second=7000,
+        append_burst_bytes=8000,
+        max_count_channels=5,
+        max_history_entries=19,
     )
     alice = Bench(config).login("alice")
     assert alice.welcome.limits == Limits(
@@ -61,6 +65,10 @@ def test_the_welcome_states_every_limit_that_is_applied() -> None:
         max_unanswered=17,
         requests_per_second=11,
         request_burst=13,
+        append_bytes_per_second=7000,
+        append_burst_bytes=8000,
+        max_count_channels=5,
+        max_history_entries=19,
     )
 
 

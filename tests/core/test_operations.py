@@ -58,7 +58,7 @@ USER_OPERATIONS = [
 CHANNEL_OPERATIONS = [
     WatchChannel(channel="room", node="n", on=True),
     JoinChannel(joined_entry=b"", replaced_entry=b"", **NUMBERED),
-    LeaveChannel(left_entry=b"", listed=True, ended=False, **NUMBERED),
+    LeaveChannel(left_entry=b"", resumed_entry=b"", listed=True, ended=False, **NUMBERED),
     Append(channel="room", items=()),
     ReadLog(channel="room", epoch=b"", cursor=0, max_bytes=1),
 ]

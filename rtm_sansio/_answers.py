@@ -1,0 +1,57 @@
+"""What the answers to a client's requests come to: one row for each answer that needs nothing but its request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._entries import check_place, event_of
+from ._link import ProtocolViolation
+from .events import HistoryPage, MemberCounts, MemberPage
+from .messages import CountMembers, History, ListMembers, Members, ReadHistory
+from .messages import MemberCounts as MemberCountsMessage
+
+
+def _member_page(request: ListMembers, answer: Members) -> MemberPage:
+    check_place(answer.epoch, answer.offset)
+    if answer.member_count < 0:
+        raise ProtocolViolation("a channel with a negative number of members")
+    return MemberPage(
+        channel=request.channel,
+        epoch=answer.epoch,
+        offset=answer.offset,
+        member_count=answer.member_count,
+        uids=answer.uids,
+        more=answer.more,
+    )
+
+
+def _member_counts(request: CountMembers, answer: MemberCountsMessage) -> MemberCounts:
+    if len(answer.counts) != len(request.channels) or any(count < 0 for count in answer.counts):
+        raise ProtocolViolation("numbers of members that do not fit what was asked")
+    return MemberCounts(counts=dict(zip(request.channels, answer.counts, strict=True)))
+
+
+def _history_page(request: ReadHistory, answer: History) -> HistoryPage:
+    entries = answer.entries
+    check_place(answer.epoch, answer.first_offset + len(entries))
+    if answer.first_offset < 0 or len(entries) > request.limit:
+        raise ProtocolViolation("a page of history that does not fit what was asked")
+    found = (event_of(request.channel, entry, answer.first_offset + place) for place, entry in enumerate(entries))
+    return HistoryPage(
+        channel=request.channel,
+        epoch=answer.epoch,
+        events=tuple(event for event in found if event is not None),
+        first_offset=answer.first_offset,
+        last_offset=answer.first_offset + len(entries) - 1,
+        more=answer.more,
+    )
+
+
+ANSWERS: dict[type[Any], tuple[type[Any], Callable[[Any, Any], Any]]] = {
+    Members: (ListMembers, _member_page),
+    MemberCountsMessage: (CountMembers, _member_counts),
+    History: (ReadHistory, _history_page),
+}
+"""By the type of the answer: the request that it fits, and what makes the result of both. That raises
+ProtocolViolation for an answer that no server may give."""
