@@ -73,6 +73,9 @@ _MEANINGS = {
     Code.INTERNAL_ERROR: "the server failed; whether the request was carried out is not known",
     Code.INVALID_REQUEST: "an argument of the request is out of its range",
     Code.TOO_MANY_NAMES: "the request names more than it may",
+    Code.INVALID_PEER: "no user can have this uid",
+    Code.INBOX_FULL: "as many messages are kept for the user as may be, in number or in bytes",
+    Code.SENDER_SHARE: "as many messages of this sender are kept for the user as may be",
 }
 
 
@@ -165,7 +168,13 @@ def entry_table() -> str:
 
 def part_table() -> str:
     """The arrays without a tag inside messages."""
-    structs = (messages.WantedChannel, messages.Limits, messages.ChannelResult)
+    structs = (
+        messages.WantedChannel,
+        messages.WantedInbox,
+        messages.Limits,
+        messages.InboxPlace,
+        messages.ChannelResult,
+    )
     return _table(("array", "fields"), [(f"`{struct.__name__}`", _fields(struct)) for struct in structs])
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.errors import InvalidState, RtmError
-from rtm_sansio.events import EventsDropped
 from rtm_sansio.queues import Ending, HomeQueue, MessageFilter, event_bytes
 
 from ._driver import ConnectingDriver
@@ -180,20 +179,20 @@ class EventIterator(Generic[E]):
         home = self._home or self._start()
         queue = home.queue
         while not self._stopped:
-            event = queue.pop()
+            event: Any = queue.pop()
             if event is None:
                 self._report(home)
                 if self._is_over(queue):
                     break
                 await home.wait(self._homes.check_loop())
                 continue
-            if type(event) is not EventsDropped:  # which stands for events that the core does not count
+            if queue.counts(event):
                 self._count += 1
                 self._bytes += event_bytes(event)
                 if self._count >= CONSUMED_BATCH:
                     self._report(home)
             if self._messages is None:
-                return event  # type: ignore[return-value]
+                return event  # type: ignore[no-any-return]
             message = self._messages.take(event)
             if message is not None:
                 return message  # type: ignore[return-value]

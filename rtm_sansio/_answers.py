@@ -7,8 +7,8 @@ from typing import Any
 
 from ._entries import check_place, event_of
 from ._link import ProtocolViolation
-from .events import HistoryPage, MemberCounts, MemberPage
-from .messages import CountMembers, History, ListMembers, Members, ReadHistory
+from .events import HistoryPage, MemberCounts, MemberPage, PeerDelivery
+from .messages import CountMembers, History, ListMembers, Members, PeerBytes, PeerSent, PeerText, ReadHistory
 from .messages import MemberCounts as MemberCountsMessage
 
 
@@ -48,10 +48,15 @@ def _history_page(request: ReadHistory, answer: History) -> HistoryPage:
     )
 
 
-ANSWERS: dict[type[Any], tuple[type[Any], Callable[[Any, Any], Any]]] = {
-    Members: (ListMembers, _member_page),
-    MemberCountsMessage: (CountMembers, _member_counts),
-    History: (ReadHistory, _history_page),
+def _peer_delivery(request: PeerText | PeerBytes, answer: PeerSent) -> PeerDelivery:
+    return PeerDelivery(received=answer.received, kept=answer.kept, sent_at=answer.sent_at / 1000)
+
+
+ANSWERS: dict[type[Any], tuple[tuple[type[Any], ...], Callable[[Any, Any], Any]]] = {
+    PeerSent: ((PeerText, PeerBytes), _peer_delivery),
+    Members: ((ListMembers,), _member_page),
+    MemberCountsMessage: ((CountMembers,), _member_counts),
+    History: ((ReadHistory,), _history_page),
 }
-"""By the type of the answer: the request that it fits, and what makes the result of both. That raises
+"""By the type of the answer: the requests that it fits, and what makes the result of both. That raises
 ProtocolViolation for an answer that no server may give."""

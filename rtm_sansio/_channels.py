@@ -6,18 +6,20 @@ from typing import Any
 
 from ._entries import MAX_OFFSET, check_place
 from ._link import ProtocolViolation
-from ._reader import ChannelReader, Wish
+from ._reader import InboxReader, LogReader, Wish
 from .codes import code_name
 from .config import ClientConfig
 from .errors import InvalidArgument, InvalidState, NotJoined
 from .events import ChannelLost, JoinReceipt
 from .messages import (
+    INBOX,
     ChannelResult,
     Entries,
     Gap,
     Going,
     GoOn,
     Hold,
+    InboxPlace,
     Join,
     Joined,
     Limits,
@@ -25,22 +27,47 @@ from .messages import (
     Restored,
     Want,
     WantedChannel,
+    WantedInbox,
 )
 
 
 class Channels:
     """One reader for each joined channel. What is to be said to the server is returned, for the caller to post."""
 
-    __slots__ = ("_config", "_joining", "_outputs", "_readers", "_results", "_stated", "own_uid")
+    __slots__ = ("_config", "_inbox", "_joining", "_outputs", "_readers", "_results", "_stated", "own_uid")
 
     def __init__(self, config: ClientConfig, outputs: list[Any]) -> None:
         self._config = config
         self._outputs = outputs
         self.own_uid = ""
-        self._readers: dict[str, ChannelReader] = {}
+        self._readers: dict[str, LogReader] = {}  # of channels, and under the name INBOX of one's own inbox
+        self._inbox: InboxReader | None = None
         self._joining: dict[str, bool] = {}  # those whose join is unanswered, and whether they are to echo
         self._stated: dict[str, bool] = {}  # the channels named in the last statement, and whether with a cursor
         self._results: dict[str, ChannelResult] = {}
+
+    @property
+    def _joined(self) -> list[LogReader]:
+        return [reader for reader in self._readers.values() if reader is not self._inbox]
+
+    # --- the inbox
+
+    def welcomed(self, place: InboxPlace, *, is_new: bool) -> None:
+        """A welcome says where the inbox of its session begins; one that is read already goes on behind its cursor
+        (S56)."""
+        check_place(place.epoch, max(place.cursor, place.kept_until))
+        if min(place.cursor, place.kept_until) < 0:
+            raise ProtocolViolation("an inbox that begins before its first entry")
+        if self._inbox is None:
+            config = self._config
+            self._inbox = InboxReader(place, max_events=config.max_queued_events, max_bytes=config.max_queued_bytes)
+            self._readers[INBOX] = self._inbox
+        elif is_new:
+            self._inbox.begin_session(place)
+
+    def inbox_position(self, epoch: bytes) -> int:
+        """Up to where the inbox of this epoch is read; 0 if it is another one's."""
+        return self._inbox.cursor if self._inbox is not None and self._inbox.epoch == epoch else 0
 
     # --- joining and leaving
 
@@ -50,7 +77,7 @@ class Channels:
             raise InvalidState(
                 f"the channel {channel!r} is joined already; use the Channel you have", code="already_joined"
             )
-        if len(self._readers) + len(self._joining) >= limits.max_channels:
+        if len(self._joined) + len(self._joining) >= limits.max_channels:
             raise InvalidArgument(
                 f"{limits.max_channels} channels are joined, which is the limit; leave one first",
                 code="too_many_channels",
@@ -58,7 +85,7 @@ class Channels:
 
     def check_joined(self, channel: str) -> None:
         """Raise unless it is joined (S37)."""
-        if channel not in self._readers:
+        if not channel or channel not in self._readers:
             raise NotJoined(f"the channel {channel!r} is not joined; join() it first")
 
     def begin_join(self, channel: str, *, echo: bool) -> None:
@@ -76,7 +103,7 @@ class Channels:
             raise ProtocolViolation("a channel with a negative number of members")
         name = join.channel
         config = self._config
-        self._readers[name] = ChannelReader(
+        self._readers[name] = LogReader(
             name,
             epoch=joined.epoch,
             cursor=joined.offset,
@@ -105,6 +132,7 @@ class Channels:
     def clear(self) -> None:
         """The session is over: no channel is left."""
         self._readers.clear()
+        self._inbox = None
         self._joining.clear()
         self._stated.clear()
         self._results.clear()
@@ -119,10 +147,11 @@ class Channels:
 
     def statement(self) -> Want:
         """All that is wanted now, with the cursors (S59)."""
-        wanted = [WantedChannel(name, reader.epoch, reader.cursor) for name, reader in self._readers.items()]
-        self._stated = dict.fromkeys(self._readers, True) | dict.fromkeys(self._joining, False)
+        wanted = [WantedChannel(reader.name, reader.epoch, reader.cursor) for reader in self._joined]
+        self._stated = {one.channel: True for one in wanted} | dict.fromkeys(self._joining, False)
         wanted += [WantedChannel(name) for name in self._joining]
-        return Want(tuple(wanted))
+        inbox = None if self._inbox is None else WantedInbox(self._inbox.epoch, self._inbox.cursor)
+        return Want(tuple(wanted), inbox)
 
     def collect(self, answer: Restored) -> bool:
         """A piece of the answer to the statement. Whether it is the last; then each wanted channel has its result,
@@ -194,7 +223,7 @@ class Channels:
         return None if reader is None else _message(reader, reader.consumed(count, byte_count))
 
 
-def _message(reader: ChannelReader, wish: Wish) -> Hold | GoOn | None:
+def _message(reader: LogReader, wish: Wish) -> Hold | GoOn | None:
     if wish is Wish.NOTHING:
         return None
     if wish is Wish.HOLD:

@@ -341,6 +341,7 @@ class Connection:
             raise ProtocolViolation("a welcome that does not fit")
         previous = self._session
         same = previous is not None and previous.session_id == welcome.session_id and welcome.resumed
+        self._channels.welcomed(welcome.inbox, is_new=not same)
         self._session = Session(welcome, resumed_from=previous if same else None, now=context.now)
         link.phase = LinkPhase.RESTORING
         link.max_frame_bytes = welcome.limits.max_frame_bytes

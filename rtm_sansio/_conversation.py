@@ -23,6 +23,8 @@ from .messages import (
     Joined,
     Leave,
     Limits,
+    PeerBytes,
+    PeerText,
     Progress,
     PublishBytes,
     PublishText,
@@ -32,6 +34,7 @@ from .messages import (
 )
 
 _PUBLISHES = (PublishText, PublishBytes)
+_MESSAGES = (*_PUBLISHES, PeerText, PeerBytes)
 _ABOUT_THE_ASKING = frozenset((Code.STALE_REQUEST, Code.RATE_EXCEEDED, Code.TOO_MANY_REQUESTS, Code.SESSION_ENDED))
 """Said before the server has looked for what became of the request: of one that was sent again it says nothing."""
 
@@ -60,7 +63,7 @@ class Conversation:
         self._link: ClientLink | None = None
         self._session: Session | None = None
         self._session_is_new = True
-        self._progress_told: tuple[int, int] | None = None
+        self._progress_told: tuple[int, int, int] | None = None
 
     # --- what the app asks for
 
@@ -111,14 +114,14 @@ class Conversation:
         self._requests.follow_limit(session.limits.max_unanswered)
         if replaced:
             for request in self._requests:
-                if request.transmitted and isinstance(request.message, _PUBLISHES):
+                if request.transmitted and isinstance(request.message, _MESSAGES):
                     self._requests.remove(request.number)
                     what = "the session could not be resumed before the answer came; the message may have been sent"
                     self._context.err(
                         request.number, RequestAbandoned(what, code="session_lost", outcome=Outcome.UNKNOWN)
                     )
             self._arm_timeout()
-        self._progress_changed()
+        self.progress_changed()
 
     def restored(self) -> None:
         """The statement is answered: what is open goes out, in the order of the numbers, before anything new (S46)."""
@@ -193,11 +196,14 @@ class Conversation:
             self._progress_told = self._progress()
             link.post(Progress(*self._progress_told))
 
-    def _progress(self) -> tuple[int, int]:
-        assert self._session is not None
-        return self._session.attach, self._requests.lowest(self._context.last_request_id + 1)
+    def _progress(self) -> tuple[int, int, int]:
+        session = self._session
+        assert session is not None
+        lowest = self._requests.lowest(self._context.last_request_id + 1)
+        return session.attach, lowest, self._channels.inbox_position(session.inbox_epoch)
 
-    def _progress_changed(self) -> None:
+    def progress_changed(self) -> None:
+        """Something that ``Progress`` tells has changed: it goes with the next batch, or alone after a while."""
         if self._link is not None and self._context.timers.get(ClientTimer.PROGRESS) is None:
             self._context.arm(ClientTimer.PROGRESS, self._context.config.progress_delay_seconds)
 
@@ -205,7 +211,7 @@ class Conversation:
 
     def _end(self, request: OpenRequest) -> None:
         self._requests.remove(request.number)
-        self._progress_changed()
+        self.progress_changed()
 
     def _arm_timeout(self) -> None:
         deadline = self._requests.next_deadline()
@@ -279,8 +285,8 @@ class Conversation:
 
     def on_answer(self, answer: Any) -> None:
         """An answer with a result of its own."""
-        kind, make_result = ANSWERS[type(answer)]
-        request = self._asked(answer.number, kind)
+        kinds, make_result = ANSWERS[type(answer)]
+        request = self._asked(answer.number, *kinds)
         if request is not None:
             result = make_result(request.message, answer)  # before its end: it stays open if the answer is none
             self._end(request)

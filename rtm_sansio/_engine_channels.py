@@ -12,7 +12,7 @@ import msgspec
 
 from ._engine_bytes import LOG, ByteBudget, DroppableHome
 from ._engine_outcomes import MARK_BYTES, OUTCOME_BYTES, AppendOutcome, SessionPart
-from ._engine_shared import EngineContext, IdleList
+from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
 from .codes import Code
 from .config import ServerConfig
 from .logs import Block, Log, Page, Reading
@@ -33,10 +33,8 @@ from .operations import (
     ReadPage,
     Refusal,
     WatchChannel,
+    home_of_channel,
 )
-
-_SWEEP_SECONDS = 1.0
-"""A busy log is swept at most this often: trimming may be late (S33)."""
 
 _STALE_SWEEPS = 1024
 
@@ -192,9 +190,9 @@ class ChannelHomes:
         count = len(home.members) if home.muted else None
         return LogEnd(epoch=home.log.epoch, end=home.log.end, member_count=count)
 
-    def read(self, operation: ReadLog) -> Reading:
+    def read(self, name: str, operation: ReadLog) -> Reading:
         """The log from a cursor."""
-        return self._home(operation.channel).log.read(operation.epoch, operation.cursor, operation.max_bytes)
+        return self._home(name).log.read(operation.epoch, operation.cursor, operation.max_bytes)
 
     def list_members(self, operation: ListMembersOf) -> MembersListed | Refusal:
         """A page of members as of the log's end (S47)."""
@@ -232,7 +230,7 @@ class ChannelHomes:
         self._trim(home)
         self._schedule_sweep(home)
         if home.watchers:
-            self._context.announce(home.watchers, BlockAnnounced(channel=home.name, block=block))
+            self._context.announce(home.watchers, BlockAnnounced(log=home_of_channel(home.name), block=block))
         return block
 
     def _trim(self, home: _ChannelHome) -> None:
@@ -252,7 +250,7 @@ class ChannelHomes:
         if home.log.oldest_at is not None:
             deadlines.append(home.log.oldest_at + home.history_seconds)
         if deadlines:
-            home.swept_at = max(min(deadlines), self._context.now + _SWEEP_SECONDS)
+            home.swept_at = max(min(deadlines), self._context.now + SWEEP_SECONDS)
             heapq.heappush(self._sweeps, (home.swept_at, home.name))
 
     def _sweep(self, home: _ChannelHome) -> None:

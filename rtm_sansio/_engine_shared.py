@@ -51,6 +51,10 @@ class EngineContext:
             self.announcements.append((node, announcement))
 
 
+SWEEP_SECONDS = 1.0
+"""A home is swept at most this often: trimming may be late (S33)."""
+
+
 class IdleList:
     """Names that nobody uses, the longest idle first; bounded in number and in time."""
 
@@ -63,6 +67,10 @@ class IdleList:
 
     def __contains__(self, name: str) -> bool:
         return name in self._since
+
+    def since(self, name: str) -> float | None:
+        """Since when it is idle; None if it is not."""
+        return self._since.get(name)
 
     def add(self, name: str, now: float) -> None:
         """It is idle from now on."""

@@ -6,24 +6,34 @@ from __future__ import annotations
 import heapq
 from hmac import compare_digest
 
-from ._engine_shared import EngineContext, IdleList
+from ._engine_bytes import ByteBudget
+from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox
+from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
 from .codes import Code
 from .events import LeaveCause
+from .logs import Reading
 from .operations import (
+    AppendToInbox,
     Attached,
     AttachSession,
+    BlockAnnounced,
     ConfirmAttach,
+    ConfirmInbox,
     DetachSession,
     Ended,
     EndSession,
+    InboxAppended,
+    InboxStart,
     LeaveToDo,
     ListChannel,
     OrderToDo,
+    ReadLog,
     Refusal,
     StrikeToDos,
     TakeToDos,
     ToDo,
     ToDosWaiting,
+    home_of_user,
 )
 
 _PAST_LOGINS = 16
@@ -39,11 +49,13 @@ class _UserSession:
         "channels",
         "confirmed_attach",
         "expires_at",
+        "inbox_kept_until",
         "instance_id",
         "login_epoch",
         "login_id",
         "node",
         "session_id",
+        "unreachable_at",
     )
 
     def __init__(self, operation: AttachSession, login_epoch: int) -> None:
@@ -57,17 +69,32 @@ class _UserSession:
         self.confirmed_attach = 0
         self.attached = False
         self.expires_at: float | None = None
+        self.unreachable_at: float | None = None  # when nothing will have been heard for too long (S36, S39)
+        self.inbox_kept_until = 0  # the inbox up to here is older than the session
         self.channels: dict[str, None] = {}
 
 
 class _UserHome:
     """One user: at most one session, and what is remembered beyond it."""
 
-    __slots__ = ("banned_until", "due_at", "last_epoch", "past_logins", "session", "spoiled", "todos", "uid")
+    __slots__ = (
+        "banned_until",
+        "due_at",
+        "inbox",
+        "last_epoch",
+        "left_at",
+        "past_logins",
+        "session",
+        "spoiled",
+        "todos",
+        "uid",
+    )
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
         self.session: _UserSession | None = None
+        self.inbox: Inbox | None = None
+        self.left_at: float | None = None  # when its last session ended
         self.last_epoch: int | None = None
         self.spoiled: tuple[int, Refusal] | None = None  # an ended epoch, and what its holder is told
         self.banned_until: float | None = None
@@ -79,11 +106,14 @@ class _UserHome:
 class UserHomes:
     """All users of one engine."""
 
-    def __init__(self, context: EngineContext) -> None:
+    def __init__(self, context: EngineContext, budget: ByteBudget) -> None:
         self._context = context
-        self._config = context.config
+        self._config = config = context.config
+        self._budget = budget
+        budget.sources.append(lambda: [home.inbox for home in self._homes.values() if home.inbox is not None])
         self._homes: dict[str, _UserHome] = {}
-        self._idle = IdleList(context.config.max_idle_users, context.config.login_memory_seconds)
+        self._idle = IdleList(config.max_idle_users, max(config.login_memory_seconds, config.kept_for_seconds))
+        self._sweeps: list[tuple[float, str]] = []
         self._nodes: dict[str, None] = {}  # whoever has served a session here: they are asked to do overdue things
         self._expiries: list[tuple[float, str]] = []
         self._due: list[tuple[float, str]] = []
@@ -91,7 +121,7 @@ class UserHomes:
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` has something to do."""
-        return min((heap[0][0] for heap in (self._expiries, self._due) if heap), default=None)
+        return min((heap[0][0] for heap in (self._expiries, self._due, self._sweeps) if heap), default=None)
 
     def handle_timeout(self) -> None:
         """End the sessions that were not resumed (S24), announce what is overdue (E2), forget who is long gone."""
@@ -100,6 +130,11 @@ class UserHomes:
             home = self._homes.get(heapq.heappop(self._expiries)[1])
             if home is not None:
                 self._expire(home)
+        while self._sweeps and self._sweeps[0][0] <= now:
+            deadline, uid = heapq.heappop(self._sweeps)
+            home = self._homes.get(uid)
+            if home is not None and home.inbox is not None and home.inbox.swept_at == deadline:
+                self._sweep(home.inbox, uid)
         if self._collect_overdue():
             self._context.announce(self._nodes, ToDosWaiting())
         self._forget_idle()
@@ -109,6 +144,9 @@ class UserHomes:
     def attach(self, operation: AttachSession) -> Attached | Refusal:
         """Decide between a new session, a resume and a refusal."""
         home = self._home(operation.uid)
+        idle_since = self._idle.since(home.uid)
+        if idle_since is not None and idle_since + self._config.login_memory_seconds <= self._context.now:
+            home.last_epoch = home.spoiled = None  # of a user who is remembered longer for other things (S31, S55)
         self._idle.discard(home.uid)
         answer = self._judge(home, operation)
         if home.session is None:
@@ -150,7 +188,7 @@ class UserHomes:
         if quoted < stored:
             return Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
         if session is None:
-            return self._new_session(home, operation, quoted)
+            return self._new_session(home, operation, quoted, returns=True)
         holds = operation.quoted_session_id is not None and compare_digest(
             session.session_id, operation.quoted_session_id
         )
@@ -158,12 +196,12 @@ class UserHomes:
             return Refusal(Code.REMOTE_LOGIN, "a copy of this instance resumed the session meanwhile")
         if holds or compare_digest(session.login_id, operation.login_id):
             return self._resume(home, session, operation)
-        return self._new_session(home, operation, quoted)
+        return self._new_session(home, operation, quoted, returns=True)
 
     def _judge_unknown(self, home: _UserHome, operation: AttachSession, quoted: int) -> Attached | Refusal:
         """An epoch later than any heard of: believed only if this memory may have forgotten it (S31)."""
         if quoted < self._context.memory_start:
-            return self._new_session(home, operation, quoted)
+            return self._new_session(home, operation, quoted, returns=True)
         session = home.session
         if session is not None and session.attached and session.instance_id != operation.instance_id:
             return Refusal(Code.ALREADY_LOGGED_IN, "the uid is logged in; an unknown login does not end that session")
@@ -177,7 +215,10 @@ class UserHomes:
         session.attempt = operation.attempt
         return self._attached(home, session, operation, resumed=True)
 
-    def _new_session(self, home: _UserHome, operation: AttachSession, login_epoch: int) -> Attached:
+    def _new_session(
+        self, home: _UserHome, operation: AttachSession, login_epoch: int, *, returns: bool = False
+    ) -> Attached:
+        """A new session; one that ``returns`` goes on with its inbox (S56)."""
         previous = home.session
         if previous is not None:
             same = previous.instance_id == operation.instance_id
@@ -189,13 +230,19 @@ class UserHomes:
             self._end_session(home, previous, LeaveCause.REPLACED, refusal)
         home.last_epoch = login_epoch
         home.session = session = _UserSession(operation, login_epoch)
+        inbox = self._inbox(home)
+        if not returns:
+            inbox.start_anew()
+            self._budget.count(inbox)
+        session.inbox_kept_until = inbox.log.end
         return self._attached(home, session, operation, resumed=False)
 
     def _attached(self, home: _UserHome, session: _UserSession, operation: AttachSession, *, resumed: bool) -> Attached:
         session.attach += 1
         session.attached = True
         session.node = operation.node
-        session.expires_at = None
+        session.expires_at = session.unreachable_at = None
+        inbox = self._inbox(home)
         self._nodes[operation.node] = None
         return Attached(
             session_id=session.session_id,
@@ -203,6 +250,12 @@ class UserHomes:
             attach=session.attach,
             resumed=resumed,
             channels=tuple(session.channels),
+            inbox=InboxStart(
+                epoch=inbox.log.epoch,
+                cursor=inbox.position,
+                kept_until=session.inbox_kept_until,
+                end=inbox.log.end,
+            ),
             todos=_todos_of(home),
         )
 
@@ -227,7 +280,9 @@ class UserHomes:
         if session is None or session.attach != operation.attach or not session.attached:
             return
         session.attached = False
-        session.expires_at = self._context.now - operation.silent_seconds + self._config.presence_grace_seconds
+        heard_at = self._context.now - operation.silent_seconds
+        session.unreachable_at = heard_at + self._config.unreachable_seconds
+        session.expires_at = heard_at + self._config.presence_grace_seconds
         heapq.heappush(self._expiries, (session.expires_at, operation.uid))
 
     def list_channel(self, operation: ListChannel) -> Refusal | None:
@@ -254,6 +309,56 @@ class UserHomes:
         self._expire(home)
         session = home.session
         return session if session is not None and compare_digest(session.session_id, session_id) else None
+
+    # ------------------------------------------------------------------------------------------------- inbox
+
+    def _inbox(self, home: _UserHome) -> Inbox:
+        if home.inbox is None:
+            home.inbox = Inbox(self._context)
+        return home.inbox
+
+    def append_to_inbox(self, operation: AppendToInbox) -> InboxAppended:
+        """Messages to a user: into the inbox of its session, or kept if that was asked for and the user has been here
+        lately, or nowhere (S36, S55)."""
+        if operation.uid not in self._homes:  # and whoever sends to strangers makes them no homes
+            return InboxAppended(results=(NEITHER,) * len(operation.items))
+        home = self._home(operation.uid)
+        inbox = self._inbox(home)
+        known = home.left_at is not None and home.left_at + self._config.kept_for_seconds > self._context.now
+        answer, block = inbox.append(operation.items, self._where(home), known=known)
+        self._budget.bound(inbox)
+        if inbox.swept_at is None:
+            self._sweep(inbox, home.uid)
+        session = home.session
+        if block is not None and session is not None and session.attached:
+            self._context.announce((session.node,), BlockAnnounced(log=home_of_user(home.uid), block=block))
+        return answer
+
+    def _where(self, home: _UserHome) -> int:
+        session = home.session
+        if session is None:
+            return NEITHER
+        unheard = session.unreachable_at is not None and session.unreachable_at <= self._context.now
+        return KEPT if unheard else RECEIVED
+
+    def confirm_inbox(self, operation: ConfirmInbox) -> None:
+        """The client has its inbox up to here (S56)."""
+        if self._session_of(operation.uid, operation.session_id) is not None:
+            inbox = self._inbox(self._homes[operation.uid])
+            inbox.confirm(operation.position)
+            self._budget.count(inbox)
+
+    def read(self, uid: str, operation: ReadLog) -> Reading:
+        """An inbox from a cursor."""
+        return self._inbox(self._home(uid)).log.read(operation.epoch, operation.cursor, operation.max_bytes)
+
+    def _sweep(self, inbox: Inbox, uid: str) -> None:
+        """Forget what has had its time, and see when there will be something again."""
+        deadline = inbox.sweep()
+        self._budget.count(inbox)
+        inbox.swept_at = None if deadline is None else max(deadline, self._context.now + SWEEP_SECONDS)
+        if inbox.swept_at is not None:
+            heapq.heappush(self._sweeps, (inbox.swept_at, uid))
 
     # ----------------------------------------------------------------------------------------- ends of sessions
 
@@ -286,6 +391,7 @@ class UserHomes:
     def _end_session(self, home: _UserHome, session: _UserSession, cause: LeaveCause, told: Refusal | None) -> None:
         """Take the session out of its user's home; what follows in other homes becomes things to do (E2)."""
         home.session = None
+        home.left_at = self._context.now
         home.past_logins = (*home.past_logins, (session.login_id, self._context.now))[-_PAST_LOGINS:]
         for channel in session.channels:
             todo_id = self._context.next_number()
@@ -361,6 +467,8 @@ class UserHomes:
             if home.todos or (home.banned_until is not None and now < home.banned_until):
                 self._idle.add(uid, now)
             else:
+                if home.inbox is not None:
+                    self._budget.forget(home.inbox)
                 del self._homes[uid]
 
 

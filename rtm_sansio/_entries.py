@@ -6,8 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from ._link import ProtocolViolation
-from .events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MembersResumed
-from .messages import BytesEntry, JoinedEntry, LeftEntry, MembersResumedEntry, TextEntry
+from .events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MembersResumed, MessageReceived
+from .messages import (
+    BytesEntry,
+    JoinedEntry,
+    LeftEntry,
+    MembersResumedEntry,
+    PeerBytesEntry,
+    PeerTextEntry,
+    TextEntry,
+)
 
 _EPOCH_BYTES = 8
 MAX_OFFSET = (1 << 63) - 1
@@ -32,6 +40,21 @@ def _message(message: str | bytes, channel: str, entry: Any, offset: int, lost_b
         message=message,
         offset=offset,
         sent_at=entry.sent_at / 1000,
+        lost_before=lost_before,
+    )
+
+
+def inbox_event_of(entry: Any, offset: int, lost_before: int | None, *, kept: bool) -> MessageReceived | None:
+    """The event for an entry of one's own inbox; ``kept`` says that it is older than the session (S56)."""
+    if not isinstance(entry, (PeerTextEntry, PeerBytesEntry)):
+        return None
+    return MessageReceived(
+        uid=entry.uid,
+        message=entry.text if isinstance(entry, PeerTextEntry) else entry.data,
+        description=entry.description,
+        offset=offset,
+        sent_at=entry.sent_at / 1000,
+        kept=kept and entry.offline,
         lost_before=lost_before,
     )
 

@@ -9,10 +9,18 @@ from ._frames import encode_frame
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
 from ._hub_transports import Transports
-from ._hubparts import AttachedSession, HubContext, Position, ServerLink, WatchedChannel
+from ._hubparts import AttachedSession, HubContext, Position, ServerLink, WatchedLog
 from .logs import Block, Reading
-from .messages import Gap, Going, GoOn, MemberCount, encode_batch, encode_block
-from .operations import BlockAnnounced, CountAnnounced, LogEnd, ReadLog, WatchChannel
+from .messages import INBOX, Gap, Going, GoOn, MemberCount, encode_batch, encode_block
+from .operations import (
+    BlockAnnounced,
+    CountAnnounced,
+    LogEnd,
+    ReadLog,
+    WatchChannel,
+    home_of_channel,
+    home_of_user,
+)
 
 _FRAME_OVERHEAD_BYTES = 256
 _BYTES_PER_UNIT = 4096
@@ -32,37 +40,53 @@ class Channels:
         self._feed_below = config.feed_below_bytes
         self._frame_room = config.max_frame_bytes - config.max_name_length - _FRAME_OVERHEAD_BYTES
         self._piece_bytes = min(config.feed_piece_bytes, self._frame_room)
-        self._by_name: dict[str, WatchedChannel] = {}
-        self._fresh: dict[WatchedChannel, None] = {}
+        self._by_home: dict[str, WatchedLog] = {}
+        self._fresh: dict[WatchedLog, None] = {}
         self._feeding: dict[ServerLink, None] = {}
 
     # --------------------------------------------------------------------------------------- use and release
 
-    def use(self, name: str) -> WatchedChannel:
+    def use(self, name: str) -> WatchedLog:
         """The channel of this name, kept until ``let_go``."""
-        channel = self._by_name.get(name)
-        if channel is None:
-            channel = self._by_name[name] = WatchedChannel(name)
-        channel.users += 1
-        return channel
+        return self._use(home_of_channel(name), name)
 
-    def let_go(self, channel: WatchedChannel) -> None:
+    def _use(self, home: str, name: str) -> WatchedLog:
+        log = self._by_home.get(home)
+        if log is None:
+            log = self._by_home[home] = WatchedLog(home, name)
+        log.users += 1
+        return log
+
+    def open_inbox(self, session: AttachedSession) -> None:
+        """The session's inbox: its blocks are announced to the node that the session is attached to (S56)."""
+        start = session.inbox_start
+        session.inbox = inbox = self._use(home_of_user(session.uid), INBOX)
+        if inbox.epoch != start.epoch or inbox.end < start.end:
+            inbox.live.clear()  # of a session that is about to be dropped
+            inbox.fresh.clear()
+            self._fresh.pop(inbox, None)
+            inbox.epoch, inbox.end, inbox.flushed_end = start.epoch, start.end, start.end
+        inbox.watched = True
+
+    def let_go(self, channel: WatchedLog) -> None:
         """One user less; the last one ends the subscription."""
         channel.users -= 1
         if channel.users:
             return
-        del self._by_name[channel.name]
+        del self._by_home[channel.home]
         self._fresh.pop(channel, None)
         if channel.watched:
             channel.watched = False
+            if channel.name == INBOX:
+                return
             self._engine.call(WatchChannel(channel=channel.name, node=self._context.node, on=False))
 
-    def enter(self, session: AttachedSession, name: str) -> WatchedChannel:
+    def enter(self, session: AttachedSession, name: str) -> WatchedLog:
         """The session has a part in the channel."""
         channel = session.channels[name] = self.use(name)
         return channel
 
-    def leave(self, session: AttachedSession, channel: WatchedChannel) -> None:
+    def leave(self, session: AttachedSession, channel: WatchedLog) -> None:
         """The session has no part in the channel any more. What was given of it goes out before anything later."""
         del session.channels[channel.name]
         link = session.link
@@ -81,11 +105,12 @@ class Channels:
         session.positions = session.held = None
         self._feeding.pop(link, None)
         channels, session.channels = session.channels, {}
-        for channel in channels.values():
+        inbox, session.inbox = session.inbox, None
+        for channel in (*channels.values(), *(() if inbox is None else (inbox,))):
             channel.live.pop(link, None)
             self.let_go(channel)
 
-    def watch(self, channel: WatchedChannel, then: Callable[[], None]) -> None:
+    def watch(self, channel: WatchedLog, then: Callable[[], None]) -> None:
         """Subscribe, have that confirmed, and know the log's end (E5). The caller uses the channel until ``then``."""
         if channel.watched:
             then()
@@ -112,26 +137,26 @@ class Channels:
 
     def announced(self, announcement: BlockAnnounced) -> None:
         """A block from the engine."""
-        channel = self._by_name.get(announcement.channel)
+        channel = self._by_home.get(announcement.log)
         if channel is not None:
             self.take_block(channel, announcement.block)
 
     def counted(self, announcement: CountAnnounced) -> None:
         """The number of members, for those who are not told of joins and leaves (S38): a latest value, which whoever
         is behind gets when it is live again."""
-        channel = self._by_name.get(announcement.channel)
+        channel = self._by_home.get(home_of_channel(announcement.channel))
         if channel is not None:
             channel.member_count = announcement.member_count
             if channel.member_count is not None:
                 self._transports.give_all(channel.live, _count_frame(channel.name, channel.member_count))
 
-    def _go_live(self, link: ServerLink, channel: WatchedChannel) -> None:
+    def _go_live(self, link: ServerLink, channel: WatchedLog) -> None:
         """The next block that is fanned out is the reader's next one."""
         channel.live[link] = None
         if channel.member_count is not None:
             self._transports.give(link, _count_frame(channel.name, channel.member_count))
 
-    def take_block(self, channel: WatchedChannel, block: Block) -> None:
+    def take_block(self, channel: WatchedLog, block: Block) -> None:
         """Blocks are delivered in the order of their offsets, whichever way they come (E5)."""
         if not channel.watched:
             channel.missed = True  # it may stand behind the end that the confirmation is going to tell
@@ -146,7 +171,7 @@ class Channels:
             channel.fresh.append(block)
             self._fresh[channel] = None
 
-    def _read_hole(self, channel: WatchedChannel) -> None:
+    def _read_hole(self, channel: WatchedLog) -> None:
         """A block that is not the next one: read the log, and once more if others came meanwhile."""
         if channel.reading_hole:
             channel.missed = True
@@ -165,10 +190,10 @@ class Channels:
             if channel.missed or reading.end > channel.end:
                 self._read_hole(channel)
 
-        operation = ReadLog(channel=channel.name, epoch=channel.epoch, cursor=channel.end, max_bytes=self._piece_bytes)
+        operation = ReadLog(log=channel.home, epoch=channel.epoch, cursor=channel.end, max_bytes=self._piece_bytes)
         self._engine.call(operation, on_read)
 
-    def _start_anew(self, channel: WatchedChannel, reading: Reading) -> None:
+    def _start_anew(self, channel: WatchedLog, reading: Reading) -> None:
         """What is gone here is a gap for every reader: each finds out from its own cursor."""
         for link in list(channel.live):
             self._fall_behind(link, channel, channel.flushed_end)
@@ -179,18 +204,18 @@ class Channels:
 
     # ----------------------------------------------------------------------------------------------- readers
 
-    def place(
-        self, link: ServerLink, session: AttachedSession, channel: WatchedChannel, epoch: bytes, cursor: int
-    ) -> None:
+    def place(self, link: ServerLink, session: AttachedSession, channel: WatchedLog, epoch: bytes, cursor: int) -> None:
         """A reader at this cursor is live, or is fed from the log until it is (S49)."""
         self.hold(link, session, channel)
         given = 0 if session.held is None else session.held.pop(channel, 0)
-        if epoch == channel.epoch and channel.flushed_end <= cursor <= channel.end:
+        # What was announced of an inbox before the hub knew of the session has to be read (E5).
+        is_current = epoch == channel.epoch and channel.flushed_end <= cursor <= channel.end
+        if is_current and channel.name != INBOX:
             self._go_live(link, channel)
         else:
             self._remember(link, session, channel, Position(epoch, cursor, given))
 
-    def hold(self, link: ServerLink, session: AttachedSession, channel: WatchedChannel) -> None:
+    def hold(self, link: ServerLink, session: AttachedSession, channel: WatchedLog) -> None:
         """Nothing more of this log: it has no position here meanwhile, only the mark up to where it was given
         (S52)."""
         position = None if session.positions is None else session.positions.pop(channel, None)
@@ -207,28 +232,26 @@ class Channels:
 
     def go_on(self, link: ServerLink, session: AttachedSession, go_on: GoOn) -> None:
         """The log from behind this cursor; the answer stands before what was asked for (S48, S52)."""
-        channel = session.channels.get(go_on.log)
+        channel = session.log_of(go_on.log)
         if channel is None:
             return
-        self.use(channel.name)
+        channel.users += 1
 
         def on_watched() -> None:
-            if session.link is link and session.channels.get(channel.name) is channel:
+            if session.link is link and session.log_of(channel.name) is channel:
                 self._transports.give(link, encode_frame(encode_batch([Going(go_on.log)])))
                 self.place(link, session, channel, go_on.epoch, go_on.cursor)
             self.let_go(channel)
 
         self.watch(channel, on_watched)
 
-    def _remember(
-        self, link: ServerLink, session: AttachedSession, channel: WatchedChannel, position: Position
-    ) -> None:
+    def _remember(self, link: ServerLink, session: AttachedSession, channel: WatchedLog, position: Position) -> None:
         if session.positions is None:
             session.positions = {}
         session.positions[channel] = position
         self._feeding[link] = None
 
-    def _fall_behind(self, link: ServerLink, channel: WatchedChannel, cursor: int) -> None:
+    def _fall_behind(self, link: ServerLink, channel: WatchedLog, cursor: int) -> None:
         del channel.live[link]
         assert link.session is not None  # a link that serves none is live nowhere
         self._remember(link, link.session, channel, Position(channel.epoch, cursor))
@@ -256,7 +279,7 @@ class Channels:
             for link in list(self._feeding):
                 self._feed(link)
 
-    def _fan_out(self, channel: WatchedChannel) -> None:
+    def _fan_out(self, channel: WatchedLog) -> None:
         """One frame for all readers that keep up: the same bytes for each (E4)."""
         blocks, channel.fresh = channel.fresh, []
         live = channel.live
@@ -296,16 +319,14 @@ class Channels:
             return  # what it is given in this pass counts as well: look again when that is written
         channel, position = next(iter(session.positions.items()))
         session.reading = True
-        operation = ReadLog(
-            channel=channel.name, epoch=position.epoch, cursor=position.cursor, max_bytes=self._piece_bytes
-        )
+        operation = ReadLog(log=channel.home, epoch=position.epoch, cursor=position.cursor, max_bytes=self._piece_bytes)
         self._engine.call(operation, lambda reading: self._on_piece(link, session, channel, position, reading))
 
     def _on_piece(
         self,
         link: ServerLink,
         session: AttachedSession,
-        channel: WatchedChannel,
+        channel: WatchedLog,
         position: Position,
         reading: Reading,
     ) -> None:
@@ -321,6 +342,8 @@ class Channels:
             if self._flood_gate.is_flood(link, session, units):
                 return
         del session.positions[channel]
+        if not session.positions:
+            session.positions = None  # most sessions have none for most of their time
         if reading.gap:
             gap = Gap(channel.name, reading.epoch, reading.cursor, reading.lost)
             self._transports.give(link, encode_frame(encode_batch([gap])))
@@ -331,7 +354,7 @@ class Channels:
         if reading.epoch == channel.epoch and cursor >= channel.flushed_end:
             self._go_live(link, channel)
         else:  # the last in the row of those to be fed
-            session.positions[channel] = Position(reading.epoch, cursor, position.given)
+            self._remember(link, session, channel, Position(reading.epoch, cursor, position.given))
 
 
 def _count_frame(name: str, member_count: int) -> bytes:

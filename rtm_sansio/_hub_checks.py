@@ -14,6 +14,8 @@ from .messages import (
     Leave,
     ListMembers,
     Logout,
+    PeerBytes,
+    PeerText,
     PublishBytes,
     PublishText,
     ReadHistory,
@@ -39,6 +41,8 @@ class RequestChecks:
             Logout: lambda request, joined: 0,
             PublishText: lambda request, joined: self._of_publish(request.channel, body_size(request.text), joined),
             PublishBytes: lambda request, joined: self._of_publish(request.channel, len(request.data), joined),
+            PeerText: lambda request, joined: self._of_peer(request, body_size(request.text)),
+            PeerBytes: lambda request, joined: self._of_peer(request, len(request.data)),
             Join: self._of_channel,
             Leave: self._of_channel,
             ListMembers: self._of_list,
@@ -60,14 +64,22 @@ class RequestChecks:
     def _of_publish(self, channel: str, body_bytes: int, joined: Container[str]) -> int | Fault:
         if not (channel in joined or is_valid_name(channel, self._config.max_name_length)):
             return Fault(Code.INVALID_CHANNEL, f"a channel name is {self._names}")
+        return self._of_body(channel, body_bytes)
+
+    def _of_body(self, name: str, body_bytes: int) -> int | Fault:
         if body_bytes > self._config.max_message_bytes:
             text = f"the message has {body_bytes} bytes; the limit is {self._config.max_message_bytes}"
             return Fault(Code.MESSAGE_TOO_LARGE, text)
-        size = request_size(len(channel), body_bytes)
+        size = request_size(len(name), body_bytes)
         if size > self._config.max_request_bytes:
             text = f"the request has up to {size} bytes; the limit is {self._config.max_request_bytes}"
             return Fault(Code.MESSAGE_TOO_LARGE, text)
         return size
+
+    def _of_peer(self, request: PeerText | PeerBytes, body_bytes: int) -> int | Fault:
+        if not is_valid_name(request.uid, self._config.max_name_length):
+            return Fault(Code.INVALID_PEER, f"a uid is {self._names}")
+        return self._of_body(request.uid, body_bytes + body_size(request.description))
 
     def _of_list(self, request: ListMembers, joined: Container[str]) -> int | Fault:
         if len(request.after) > self._config.max_name_length:

@@ -17,6 +17,7 @@ from .codes import Code
 from .events import LoginRequested, RenewalRequested
 from .messages import (
     Failed,
+    InboxPlace,
     Limits,
     Login,
     LoginRefused,
@@ -187,6 +188,7 @@ class Logins:
             attach=attached.attach,
             expires_at=None if expires_in is None else self._context.now + expires_in,
             rate=self._flood_gate.rate_of(attached.session_id),
+            inbox_start=attached.inbox,
         )
         self._sessions.attach(session, link)
         link.phase = ServerPhase.OPEN
@@ -199,9 +201,11 @@ class Logins:
             resumed=attached.resumed,
             expires_in=expires_in,
             limits=self._limits,
+            inbox=InboxPlace(attached.inbox.epoch, attached.inbox.cursor, attached.inbox.kept_until),
         )
         self._transports.reply(link, welcome)
         self._transports.schedule(link)
+        self._channels.open_inbox(session)
         for name in attached.channels:
             self._channels.enter(session, name)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
-from ._hubparts import AttachedSession, WatchedChannel
+from ._hubparts import AttachedSession, WatchedLog
 from .events import LeaveCause
 from .messages import RESUMED_ENTRY, JoinedEntry, LeftEntry, encode_entry
 from .operations import ChannelJoined, ChannelLeft, JoinChannel, LeaveChannel, ListChannel, Refusal
@@ -25,7 +25,7 @@ class Memberships:
         session: AttachedSession,
         name: str,
         number: int | None,
-        then: Callable[[WatchedChannel, ChannelJoined | Refusal], None],
+        then: Callable[[WatchedLog, ChannelJoined | Refusal], None],
     ) -> None:
         """List the channel in the user's home, subscribe, and only then join."""
         was_there = name in session.channels

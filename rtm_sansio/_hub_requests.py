@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ._hub_appends import Appends
 from ._hub_channels import Channels
 from ._hub_checks import Fault, RequestChecks
 from ._hub_engine import EnginePort
@@ -14,40 +15,35 @@ from ._hub_memberships import Memberships
 from ._hub_reads import Reads
 from ._hub_sessions import Sessions
 from ._hub_transports import Transports
-from ._hubparts import AttachedSession, Gathered, HubContext, ServerLink, WatchedChannel
+from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedLog
 from .codes import Code
 from .messages import (
-    BytesEntry,
     Done,
     Failed,
     Join,
     Joined,
     Leave,
     Logout,
+    PeerBytes,
+    PeerText,
     PublishBytes,
     PublishText,
-    Sent,
-    TextEntry,
-    encode_entry,
     units_of,
 )
-from .operations import Append, Appended, AppendItem, ChannelJoined, ChannelLeft, Refusal
+from .operations import ChannelJoined, ChannelLeft, Refusal
 
-_APPEND_BYTES = 1024 * 1024
-"""What one call of the engine appends at most: a shared one does nothing else meanwhile."""
 _WAITING_BYTES = 4 * 1024 * 1024
 """What may wait of a session for the requests before it (S55)."""
 _NAMES_PER_UNIT = 8
 """What a unit of the rate pays for, of the members that a join lists (S51)."""
-_GATHERED_BYTES = 16 * 1024 * 1024
-"""What may wait for the appends of one channel (S55): a home of the engine may hang, while sessions come and go."""
-_GATHERED_OVERHEAD = 512
-"""What gathering a message costs besides its bytes."""
 _STEPS_PER_PASS = 128
 """Joins and leaves of one loop pass, which are the requests that cost most; the rest goes on in the next one, so that
 nobody waits long for its turn, whoever asks for how much (S51)."""
 _STEPS_PER_TURN = 16
 """Of one session, before others that wait as well have their turn."""
+
+_MESSAGES = frozenset((PublishText, PublishBytes, PeerText, PeerBytes))
+"""They are gathered; whatever else is asked for waits until they are answered."""
 
 
 class Requests:
@@ -71,7 +67,7 @@ class Requests:
         self._sessions = sessions
         self._memberships = memberships
         self._flood_gate = flood_gate
-        self._gathering: dict[WatchedChannel, None] = {}
+        self._appends = Appends(context, transports, engine, channels, self._on_answered)
         self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
         self._steps_left = _STEPS_PER_PASS
         self._parked: deque[AttachedSession] = deque()  # whose next request waits for the next pass
@@ -80,6 +76,8 @@ class Requests:
         self._actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             PublishText: self._publish,
             PublishBytes: self._publish,
+            PeerText: self._send_to_peer,
+            PeerBytes: self._send_to_peer,
             Join: self._join,
             Leave: self._leave,
             Logout: self._logout,
@@ -101,7 +99,7 @@ class Requests:
         if self._flood_gate.is_flood(link, session, units):
             return
         size = self._checks.size_of(message, session.channels)
-        body_bytes = size if _is_publish(message) and type(size) is int else 0
+        body_bytes = size if _is_message(message) and type(size) is int else 0
         if not leaving and self._flood_gate.is_too_fast(session, units, body_bytes):
             text = "more than the welcome's rates of requests or of bytes"
             self.fail(session, message.number, Code.RATE_EXCEEDED, text)
@@ -118,7 +116,7 @@ class Requests:
         elif (
             waiting
             or session.busy
-            or (session.gathered and not _is_publish(message))
+            or (session.gathered and not _is_message(message))
             or not self._may_begin(link, session, message)
         ):
             size += session.waiting_bytes
@@ -143,7 +141,7 @@ class Requests:
         end_of_turn = max(0, self._steps_left - _STEPS_PER_TURN)
         while session.waiting and not session.busy and session.link is not None:
             message = session.waiting[0][1]
-            if session.gathered and not _is_publish(message):
+            if session.gathered and not _is_message(message):
                 break
             if self._steps_left <= end_of_turn and _is_step(message):
                 self._parked.append(session)
@@ -181,98 +179,41 @@ class Requests:
         if session.link is not None:
             self._transports.reply_much(session.link, Failed(number, int(code), message), len(message))
 
-    # ----------------------------------------------------------------------------------------------- publish
+    # --------------------------------------------------------------------------------------------- messages
 
     def _publish(self, link: ServerLink, session: AttachedSession, message: PublishText | PublishBytes) -> None:
         """Gather a message for its channel's next append (S34)."""
-        context = self._context
-        sent_at = int((context.now + (context.wall_offset or 0.0)) * 1000)
-        if type(message) is PublishBytes:
-            entry = encode_entry(BytesEntry(session.uid, message.data, sent_at))
-        else:
-            entry = encode_entry(TextEntry(session.uid, message.text, sent_at))  # type: ignore[union-attr]
-        channel = session.channels.get(message.channel)
-        if channel is None:
-            # No member: but the engine may still know what became of an earlier request (S46).
-            channel = self._channels.use(message.channel)
-            if channel.gathered:
-                self._channels.let_go(channel)
-        elif not channel.gathered:
-            self._channels.use(message.channel)  # whatever is gathered keeps its channel until it is answered
-        gathered_bytes = channel.gathered_bytes + len(entry) + _GATHERED_OVERHEAD
-        if gathered_bytes > _GATHERED_BYTES:
-            # One sent again after a resume may be among those that wait: a client knows that such a refusal is no
-            # verdict on what it asked before (S9).
-            if not channel.gathered:
-                self._channels.let_go(channel)
-            self.fail(session, message.number, Code.TOO_MANY_REQUESTS, "more bytes wait for the channel than may")
-            return
-        channel.gathered_bytes = gathered_bytes
-        item = AppendItem(session.uid, session.session_id, message.number, session.lowest_unanswered, entry, sent_at)
-        channel.gathered.append(Gathered(session, item))
-        session.gathered += 1
-        if not channel.appending:
-            self._gathering[channel] = None
+        if not self._appends.publish(session, message):
+            self._no_room(session, message.number)
+
+    def _send_to_peer(self, link: ServerLink, session: AttachedSession, message: PeerText | PeerBytes) -> None:
+        """Gather a message for the next append to its receiver's inbox (S36)."""
+        if not self._appends.send_to_peer(session, message):
+            self._no_room(session, message.number)
+
+    def _no_room(self, session: AttachedSession, number: int) -> None:
+        # One sent again after a resume may be among those that wait: a client knows that such a refusal is no verdict
+        # on what it asked before (S9).
+        self.fail(session, number, Code.TOO_MANY_REQUESTS, "more bytes wait for this log than may")
+
+    def _on_answered(self, session: AttachedSession) -> None:
+        """What a session had gathered is answered: go on, or part (S7)."""
+        if session.link is not None:
+            self.free(session)
+        elif not session.gathered:
+            self._sessions.nothing_gathered(session)
 
     @property
     def flush_wanted(self) -> bool:
         """Whether there is something to append, or a request that waits for the next pass."""
-        return bool(self._gathering or self._parked)
+        return bool(self._appends.flush_wanted or self._parked)
 
     def flush(self) -> None:
-        """Go on with who waits for this pass, then append what was gathered: one call per log and loop pass, one in
-        flight (E3)."""
+        """Go on with who waits for this pass, then append what was gathered."""
         self._steps_left = _STEPS_PER_PASS
         while self._parked and self._steps_left > 0:
             self.free(self._parked.popleft())
-        gathering, self._gathering = self._gathering, {}
-        for channel in gathering:
-            self._append(channel)
-
-    def _append(self, channel: WatchedChannel) -> None:
-        gathered, byte_count = channel.gathered, 0
-        for count, one in enumerate(gathered):
-            size = len(one.item.entry)
-            if byte_count + size > _APPEND_BYTES and count:
-                gathered, channel.gathered = gathered[:count], gathered[count:]
-                self._channels.use(channel.name)
-                break
-            byte_count += size
-        else:
-            channel.gathered = []
-        byte_count += _GATHERED_OVERHEAD * len(gathered)
-        channel.appending = True
-        operation = Append(channel=channel.name, items=tuple([one.item for one in gathered]))
-        self._engine.call(operation, lambda answer: self._on_appended(channel, gathered, byte_count, answer))
-
-    def _on_appended(
-        self, channel: WatchedChannel, gathered: list[Gathered], byte_count: int, answer: Appended
-    ) -> None:
-        channel.appending = False
-        channel.gathered_bytes -= byte_count
-        epoch, repeated = answer.epoch, answer.repeated or {}
-        reply = self._transports.reply
-        waiting: dict[AttachedSession, None] = {}
-        for place, (one, result) in enumerate(zip(gathered, answer.results, strict=True)):
-            session, item = one.session, one.item
-            session.gathered -= 1
-            link = session.link
-            if link is not None:
-                if result > 0:
-                    reply(link, Sent(item.number, epoch, result, repeated.get(place, item.sent_at)))
-                else:
-                    reply(link, Failed(item.number, -result, "the message was not appended"))
-                if session.waiting:
-                    waiting[session] = None
-            elif not session.gathered:
-                self._sessions.nothing_gathered(session)
-        if answer.block is not None:
-            self._channels.take_block(channel, answer.block)
-        for session in waiting:
-            self.free(session)
-        if channel.gathered:
-            self._gathering[channel] = None
-        self._channels.let_go(channel)
+        self._appends.flush()
 
     # --------------------------------------------------------------------------------- join, leave and logout
 
@@ -282,7 +223,7 @@ class Requests:
             return
         session.busy = True
 
-        def on_answer(channel: WatchedChannel, answer: ChannelJoined | Refusal) -> None:
+        def on_answer(channel: WatchedLog, answer: ChannelJoined | Refusal) -> None:
             if isinstance(answer, Refusal):
                 self.fail(session, join.number, answer.code, answer.message)
             elif session.link is not None:
@@ -296,7 +237,7 @@ class Requests:
         link: ServerLink,
         session: AttachedSession,
         number: int,
-        channel: WatchedChannel,
+        channel: WatchedLog,
         answer: ChannelJoined,
     ) -> None:
         members = answer.members or ()
@@ -340,8 +281,8 @@ class Requests:
         self._sessions.log_out(session.uid, session.session_id, on_ended)
 
 
-def _is_publish(message: Any) -> bool:
-    return type(message) is PublishText or type(message) is PublishBytes
+def _is_message(message: Any) -> bool:
+    return type(message) in _MESSAGES
 
 
 def _is_step(message: Any) -> bool:

@@ -6,10 +6,10 @@ from ._hub_channels import Channels
 from ._hub_memberships import Memberships
 from ._hub_requests import Requests
 from ._hub_transports import Transports
-from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, WatchedChannel
+from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, WatchedLog
 from .checks import is_valid_name
 from .codes import Code
-from .messages import ChannelResult, Restored, Want
+from .messages import ChannelResult, Restored, Want, WantedInbox
 from .operations import ChannelJoined, ChannelLeft, Refusal
 
 _RESULTS_PER_MESSAGE = 256
@@ -26,7 +26,7 @@ class _Statement:
         self.session = session
         self.open = 1  # one for the statement itself, so that it cannot be answered while it is read
         self.results: list[ChannelResult] = []
-        self.placements: list[tuple[WatchedChannel, bytes, int]] = []
+        self.placements: list[tuple[WatchedLog, bytes, int]] = []
 
 
 class Statements:
@@ -53,12 +53,17 @@ class Statements:
             self._transports.violation(link, "a second statement, or one that names a channel twice")
             return
         most = max(_MAX_WANTED, 4 * self._config.max_channels)
-        if len(names) > most or any(len(wanted.epoch or b"") > MAX_EPOCH_BYTES for wanted in want.channels):
+        epochs = [wanted.epoch or b"" for wanted in (*want.channels, *((want.inbox,) if want.inbox else ()))]
+        if len(names) > most or any(len(epoch) > MAX_EPOCH_BYTES for epoch in epochs):
             text = f"a statement of more than {most} channels, or with an epoch of more than {MAX_EPOCH_BYTES} bytes"
             self._transports.violation(link, text)
             return
         session.stated = True
         statement = _Statement(session)
+        if session.inbox is not None:  # first of all (S56)
+            start = session.inbox_start
+            place = want.inbox or WantedInbox(start.epoch, start.cursor)
+            statement.placements.append((session.inbox, place.epoch, place.cursor))
         for name in [name for name in session.channels if name not in names]:
             statement.open += 1
             self._leave(statement, name)
@@ -100,7 +105,7 @@ class Statements:
             self._settle(statement, ChannelResult(name, Code.TOO_MANY_CHANNELS, text))
             return
 
-        def on_answer(channel: WatchedChannel, answer: ChannelJoined | Refusal) -> None:
+        def on_answer(channel: WatchedLog, answer: ChannelJoined | Refusal) -> None:
             if isinstance(answer, Refusal):
                 self._settle(statement, ChannelResult(name, answer.code, answer.message))
             else:

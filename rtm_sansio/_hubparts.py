@@ -13,7 +13,7 @@ from .config import ServerConfig
 from .errors import InvalidState
 from .logs import Block
 from .messages import Login, Logout
-from .operations import AppendItem
+from .operations import AppendItem, InboxItem, InboxStart
 
 MAX_EPOCH_BYTES = 64
 """An epoch has 8. One of another log, or of a later version, gets a gap; one without end is not kept (S48, S50)."""
@@ -151,6 +151,9 @@ class AttachedSession:
         "freeing",
         "gathered",
         "held",
+        "inbox",
+        "inbox_confirmed",
+        "inbox_start",
         "link",
         "login_epoch",
         "lowest_unanswered",
@@ -175,7 +178,11 @@ class AttachedSession:
         attach: int,
         expires_at: float | None,
         rate: Rate,
+        inbox_start: InboxStart,
     ) -> None:
+        self.inbox: WatchedLog | None = None
+        self.inbox_start = inbox_start
+        self.inbox_confirmed = 0  # as the engine was told (S56)
         self.link: ServerLink | None = link
         self.uid = uid
         self.session_id = session_id
@@ -185,9 +192,9 @@ class AttachedSession:
         self.rate = rate
         self.confirmed = False  # whether the engine knows that the client has this attachment's welcome (S18)
         self.lowest_unanswered = 0
-        self.channels: dict[str, WatchedChannel] = {}
-        self.positions: dict[WatchedChannel, Position] | None = None
-        self.held: dict[WatchedChannel, int] | None = None  # up to where it was given the logs that it holds
+        self.channels: dict[str, WatchedLog] = {}
+        self.positions: dict[WatchedLog, Position] | None = None
+        self.held: dict[WatchedLog, int] | None = None  # up to where it was given the logs that it holds
         self.reading = False  # a piece is on its way from the engine
         self.stated = False
         self.busy = True  # until its statement is answered (S59)
@@ -197,28 +204,33 @@ class AttachedSession:
         self.waiting_bytes = 0
         self.wants_room = False  # the next of them waits until the transport has taken more
 
+    def log_of(self, name: str) -> WatchedLog | None:
+        """The log of this name on the wire, if the session has a part in it."""
+        return self.channels.get(name) if name else self.inbox
+
 
 class Gathered:
     """A message that waits for its channel's next append, and whom to answer."""
 
     __slots__ = ("item", "session")
 
-    def __init__(self, session: AttachedSession, item: AppendItem) -> None:
+    def __init__(self, session: AttachedSession, item: AppendItem | InboxItem) -> None:
         self.session = session
         self.item = item
 
 
-class WatchedChannel:
-    """A channel that has readers or publishers on this hub."""
+class WatchedLog:
+    """A channel that has readers or publishers on this hub, or the inbox of a session that it serves.
+
+    ``home`` is the engine's name of it, ``name`` the one on the wire, which is "" for an inbox.
+    """
 
     __slots__ = (
-        "appending",
         "end",
         "epoch",
         "flushed_end",
         "fresh",
-        "gathered",
-        "gathered_bytes",
+        "home",
         "live",
         "member_count",
         "missed",
@@ -229,7 +241,8 @@ class WatchedChannel:
         "watched",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, home: str, name: str) -> None:
+        self.home = home
         self.name = name
         self.epoch = b""
         self.end = 0  # the last offset known here
@@ -238,9 +251,6 @@ class WatchedChannel:
         self.live: dict[ServerLink, None] = {}
         self.member_count: int | None = None  # of a channel that does not tell of joins and leaves (S38)
         self.users = 0  # members, and whatever is under way
-        self.gathered: list[Gathered] = []
-        self.appending = False  # whether the engine was asked to append, and has not answered
-        self.gathered_bytes = 0  # of both together
         self.watched = False
         self.waiters: list[Callable[[], None]] | None = None  # who waits for the subscription to be confirmed
         self.reading_hole = False

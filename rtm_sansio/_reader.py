@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from typing import Any
 
-from ._entries import event_of
-from .events import ChannelMessageReceived, MemberCountChanged, MembersResumed, MessagesLost
-from .messages import Entries, Gap
+from ._entries import event_of, inbox_event_of
+from .events import ChannelMessageReceived, MemberCountChanged, MembersResumed, MessageReceived, MessagesLost
+from .messages import INBOX, Entries, Gap, InboxPlace
 from .queues import event_bytes
 
 
@@ -20,7 +20,7 @@ class Wish(enum.Enum):
     FAIL = "the server left a hole right behind its answer to a go-on, which no server may (S48)"
 
 
-class ChannelReader:
+class LogReader:
     """One joined channel."""
 
     __slots__ = (
@@ -84,16 +84,15 @@ class ChannelReader:
         entries = block.entries[known:] if known else block.entries
         offset = self.cursor
         echo = self.echo
-        name = self.name
         for entry in entries:
             if self._iterated and self._is_full():
                 self._skipping = self._held = True
                 return Wish.HOLD
             self.cursor = offset = offset + 1
-            event = event_of(name, entry, offset, self._lost_before)
+            event = self._event_of(entry, offset)
             if event is None or (not echo and getattr(event, "uid", None) == own_uid):
                 continue
-            if type(event) is ChannelMessageReceived:
+            if type(event) is ChannelMessageReceived or type(event) is MessageReceived:
                 self._lost_before = 0
             elif type(event) is MembersResumed:
                 self._member_count = None
@@ -102,6 +101,9 @@ class ChannelReader:
                 self._waiting_events += 1
                 self._waiting_bytes += event_bytes(event)
         return Wish.NOTHING
+
+    def _event_of(self, entry: Any, offset: int) -> Any | None:
+        return event_of(self.name, entry, offset, self._lost_before)
 
     def take_gap(self, gap: Gap, outputs: list[Any]) -> Wish:
         """Entries are gone: say so, and go on behind them (S33). A report finds a full queue as an entry does (S52)."""
@@ -155,3 +157,24 @@ class ChannelReader:
             self._held = False
             return Wish.GO_ON
         return Wish.NOTHING
+
+
+class InboxReader(LogReader):
+    """One's own inbox. What is in it up to ``kept_until`` of ``kept_epoch`` is older than the session (S56)."""
+
+    __slots__ = ("kept_epoch", "kept_until")
+
+    def __init__(self, place: InboxPlace, *, max_events: int, max_bytes: int) -> None:
+        super().__init__(
+            INBOX, epoch=place.epoch, cursor=place.cursor, echo=True, max_events=max_events, max_bytes=max_bytes
+        )
+        self.begin_session(place)
+
+    def begin_session(self, place: InboxPlace) -> None:
+        """A session begins, the first or, with the same cursor, another one."""
+        self.kept_epoch = place.epoch
+        self.kept_until = place.kept_until
+
+    def _event_of(self, entry: Any, offset: int) -> Any | None:
+        kept = offset <= self.kept_until and self.epoch == self.kept_epoch
+        return inbox_event_of(entry, offset, self._lost_before, kept=kept)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from .checks import publish_size
+from .checks import message_size
 from .messages import (
     CountMembers,
     Join,
     Leave,
     ListMembers,
+    PeerBytes,
+    PeerText,
     PublishBytes,
     PublishText,
     ReadHistory,
@@ -18,7 +20,18 @@ from .messages import (
     units_of,
 )
 
-OpenMessage = PublishText | PublishBytes | Join | Leave | RenewToken | ListMembers | CountMembers | ReadHistory
+OpenMessage = (
+    PublishText
+    | PublishBytes
+    | PeerText
+    | PeerBytes
+    | Join
+    | Leave
+    | RenewToken
+    | ListMembers
+    | CountMembers
+    | ReadHistory
+)
 
 
 class OpenRequest:
@@ -35,7 +48,10 @@ class OpenRequest:
         self.byte_count = 0
         if isinstance(message, (PublishText, PublishBytes)):
             body = message.text if isinstance(message, PublishText) else message.data
-            self.byte_count = publish_size(message.channel, body)
+            self.byte_count = message_size(message.channel, body)
+        elif isinstance(message, (PeerText, PeerBytes)):
+            body = message.text if isinstance(message, PeerText) else message.data
+            self.byte_count = message_size(message.uid, body, message.description)
         self.transmitted = False
         """Whether any transport ever got it: then the server may have carried it out."""
         self.repeated = False

@@ -18,13 +18,14 @@ _LONGEST_SECONDS = 86_400.0
 class Session:
     """What the last welcome said, quoted at each resume. Its id is a secret: no text form shows it."""
 
-    __slots__ = ("attach", "limits", "login_epoch", "pace", "session_id")
+    __slots__ = ("attach", "inbox_epoch", "limits", "login_epoch", "pace", "session_id")
 
     def __init__(self, welcome: Welcome, *, resumed_from: Session | None, now: float) -> None:
         self.session_id = welcome.session_id
         self.login_epoch = welcome.login_epoch
         self.attach = welcome.attach
         self.limits: Limits = welcome.limits
+        self.inbox_epoch = welcome.inbox.epoch
         self.pace: Pace = Pace(self.limits, now) if resumed_from is None else resumed_from.pace
 
 

@@ -91,14 +91,23 @@ def request_size(*parts: int) -> int:
     return sum(parts) + _REQUEST_OVERHEAD
 
 
-def publish_size(name: str, message: str | bytes) -> int:
+def message_size(name: str, message: str | bytes, description: str = "") -> int:
     """What a message to ``name`` costs of the rate of bytes (S55): the same for both roles."""
-    return request_size(len(name), body_size(message))
+    return request_size(len(name), body_size(message), body_size(description))
 
 
-def check_body(message: str | bytes, max_bytes: int) -> None:
-    """Raise unless ``message`` is str or bytes of at most ``max_bytes``."""
-    size = body_size(message)
+def check_description(description: str) -> None:
+    """Raise unless ``description`` is a str that can be encoded."""
+    if not isinstance(description, str):
+        raise InvalidArgument(
+            f"a description must be a str, not {type(description).__name__}", code="invalid_description"
+        )
+    body_size(description)
+
+
+def check_body(message: str | bytes, max_bytes: int, description: str = "") -> None:
+    """Raise unless ``message`` is str or bytes of at most ``max_bytes``, with its description."""
+    size = body_size(message) + body_size(description)
     if size > max_bytes:
         raise InvalidArgument(f"the message has {size} bytes; the limit is {max_bytes}", code="message_too_large")
 

@@ -24,12 +24,22 @@ from ._link import ClientLink, LinkPhase, ProtocolViolation
 from ._token_part import TokenPart, fault_of
 from ._verdicts import close_failure, handshake_failure, rejection, retry_after_of
 from ._wire import Closed, HandshakeFailed, Opened, Rejected
-from .checks import check_body, check_count, check_name, check_names, check_offset, check_timeout, check_token
+from .checks import (
+    check_body,
+    check_count,
+    check_description,
+    check_name,
+    check_names,
+    check_offset,
+    check_timeout,
+    check_token,
+)
 from .codes import code_kind
 from .config import ClientConfig
 from .effects import Endpoint
 from .errors import InvalidArgument, InvalidState, NotConnected, NotLoggedIn, TransportFailure
 from .messages import (
+    INBOX,
     LOGIN_BYTES,
     CountMembers,
     Done,
@@ -45,6 +55,8 @@ from .messages import (
     LoginRefused,
     MalformedBatch,
     MemberCount,
+    PeerBytes,
+    PeerText,
     PublishBytes,
     PublishText,
     ReadHistory,
@@ -261,6 +273,34 @@ class ClientCore:
         if isinstance(message, str):
             return self._conversation.open(PublishText(number, channel, message), timeout_seconds)
         return self._conversation.open(PublishBytes(number, channel, message), timeout_seconds)
+
+    def send_to_peer(
+        self,
+        uid: str,
+        message: str | bytes,
+        *,
+        offline: bool = False,
+        description: str = "",
+        timeout_seconds: float | None = None,
+        now: float,
+    ) -> int:
+        """Send a message to a user; completes with a PeerDelivery that says where it went (S36). With ``offline`` it
+        is kept for a user who is not there.
+
+        Raises InvalidArgument, NotConnected, RequestsFull.
+        """
+        self._check_connected("send_to_peer()")
+        limits = self._conversation.limits
+        check_name(uid, "uid", limits.max_name_length)
+        check_description(description)
+        check_body(message, limits.max_message_bytes, description)
+        number = self._next_request(timeout_seconds, now)
+        request: PeerText | PeerBytes
+        if isinstance(message, str):
+            request = PeerText(number, uid, message, bool(offline), description)
+        else:
+            request = PeerBytes(number, uid, message, bool(offline), description)
+        return self._conversation.open(request, timeout_seconds)
 
     def list_members(self, channel: str, *, after: str = "", timeout_seconds: float | None = None, now: float) -> int:
         """Ask for members of a joined channel, in the order of their uids, behind ``after``; completes with a
@@ -494,6 +534,8 @@ class ClientCore:
 
     def _on_entries(self, block: Entries) -> None:
         wish = self._channels.take_entries(block)
+        if block.log == INBOX:
+            self._conversation.progress_changed()
         if wish is not None:
             self._conversation.post(wish)
 

@@ -66,6 +66,9 @@ class Code(enum.IntEnum):
     INTERNAL_ERROR = 4310
     INVALID_REQUEST = 4311
     TOO_MANY_NAMES = 4312
+    INVALID_PEER = 4313
+    INBOX_FULL = 4314
+    SENDER_SHARE = 4315
 
 
 def code_kind(code: int) -> CodeKind | None:

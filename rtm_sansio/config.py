@@ -223,6 +223,16 @@ class ServerConfig(_Settings):
     """The last login epoch of a uid is kept this long after its last contact (S31)."""
     max_idle_users: int = 100_000
     """Users without a session whose last login epoch is kept; the least recently seen are forgotten first."""
+    kept_seconds: float = 604_800.0
+    """A message sent with ``offline`` is kept this long for a user who is not there (S55)."""
+    kept_for_seconds: float = 2_592_000.0
+    """Messages are kept only for users who were logged in within this time (S55)."""
+    max_kept_messages: int = 200
+    """Messages that are kept for one user (S55)."""
+    max_kept_of_sender: int = 20
+    """Of those, the messages of one sender (S55)."""
+    max_inbox_bytes: int = 1024 * 1024
+    """Bytes of one inbox (S55)."""
     todo_patience_seconds: float = 2.0
     """What follows from a change in another home is done by any node after this, if the asking one has not (E2)."""
     attempt_memory_seconds: float = 60.0
@@ -307,6 +317,7 @@ class ServerConfig(_Settings):
         self._check_at_most(
             "slow_reader_bytes", "max_outbound_bytes", "a transport is behind before it is dropped (S51)"
         )
+        self._check_at_most("max_frame_bytes", "max_inbox_bytes", "an inbox holds at least one message")
         self._check_at_most("max_frame_bytes", "max_log_bytes", "a log holds at least one entry")
         self._check_at_most(
             "unmute_members", "max_snapshot_members", "else a channel is muted and unmuted in turn (S38)"

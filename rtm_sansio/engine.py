@@ -15,12 +15,16 @@ from ._engine_nodes import NodeHomes
 from ._engine_shared import EngineContext
 from ._engine_users import UserHomes
 from .config import ServerConfig
+from .logs import Reading
 from .operations import (
+    USER_PREFIX,
     Announcement,
     Answer,
     Append,
+    AppendToInbox,
     AttachSession,
     ConfirmAttach,
+    ConfirmInbox,
     CountMembersOf,
     DetachSession,
     EndSession,
@@ -44,12 +48,15 @@ class MemoryEngine:
 
     def __init__(self, config: ServerConfig, *, entropy: Callable[[int], bytes]) -> None:
         self._context = context = EngineContext(config, entropy)
-        self._users = users = UserHomes(context)
-        self._channels = channels = ChannelHomes(context, ByteBudget(context))
+        budget = ByteBudget(context)
+        self._users = users = UserHomes(context, budget)
+        self._channels = channels = ChannelHomes(context, budget)
         nodes = NodeHomes(context)
         self._operations: dict[type[Any], Callable[[Any], Answer]] = {
             AttachSession: users.attach,
             ConfirmAttach: users.confirm,
+            ConfirmInbox: users.confirm_inbox,
+            AppendToInbox: users.append_to_inbox,
             DetachSession: users.detach,
             EndSession: users.end,
             ListChannel: users.list_channel,
@@ -59,13 +66,17 @@ class MemoryEngine:
             JoinChannel: channels.join,
             LeaveChannel: channels.leave,
             Append: channels.append,
-            ReadLog: channels.read,
+            ReadLog: self._read_log,
             ListMembersOf: channels.list_members,
             CountMembersOf: channels.count_members,
             ReadPage: channels.read_page,
             PostOrder: nodes.post_order,
             ReadOrders: nodes.read_orders,
         }
+
+    def _read_log(self, operation: ReadLog) -> Reading:
+        kind, name = operation.log[:2], operation.log[2:]
+        return (self._users if kind == USER_PREFIX else self._channels).read(name, operation)
 
     def execute(self, operation: Operation, *, now: float) -> Answer:
         """Carry out one operation, atomically."""

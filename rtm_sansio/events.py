@@ -64,6 +64,23 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     count: int
 
 
+class MessageReceived(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A message of another user, or of oneself, to this one (S36). ``sent_at`` is the server's wall clock in Unix
+    seconds; the order is ``offset``.
+
+    ``kept`` says that it was sent with ``offline`` before this session began, and waited (S56). ``lost_before`` counts
+    the messages that were lost right before it: 0 normally, None if their number is not known.
+    """
+
+    uid: str
+    message: str | bytes
+    description: str
+    offset: int
+    sent_at: float
+    kept: bool
+    lost_before: int | None = 0
+
+
 # --- of a channel
 
 
@@ -117,7 +134,10 @@ class MembersResumed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class MessagesLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """``count`` entries of the channel are gone for this reader (S33); None if their number cannot be known."""
+    """``count`` entries of the channel are gone for this reader (S33); None if their number cannot be known.
+
+    ``channel`` is "" for one's own inbox.
+    """
 
     channel: str
     count: int | None
@@ -152,6 +172,19 @@ class JoinReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: bytes
     member_count: int
     members: tuple[str, ...] | None
+
+
+class PeerDelivery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a message to a user went (S36): ``received`` into the inbox of a session that was heard within the last
+    seconds; ``kept`` in the inbox of one that was not, or, if that was asked for, for a user who is not there. If
+    neither, it is nowhere: send it again if you like. None of them is a read receipt.
+
+    ``sent_at`` in Unix seconds of the server.
+    """
+
+    received: bool
+    kept: bool
+    sent_at: float
 
 
 class TokenReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -202,7 +235,7 @@ class MemberCounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counts: dict[str, int]
 
 
-RequestResult = SendReceipt | JoinReceipt | TokenReceipt | MemberPage | HistoryPage | MemberCounts | None
+RequestResult = SendReceipt | PeerDelivery | JoinReceipt | TokenReceipt | MemberPage | HistoryPage | MemberCounts | None
 
 
 class RequestCompleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,7 +252,15 @@ class RequestErred(msgspec.Struct, frozen=True, kw_only=True):
     error: RtmError
 
 
-ClientEvent = ConnectionStateChanged | TokenExpired | TokenWillExpire | ReconnectProblem | EventsDropped
+ClientEvent = (
+    ConnectionStateChanged
+    | MessageReceived
+    | MessagesLost
+    | TokenExpired
+    | TokenWillExpire
+    | ReconnectProblem
+    | EventsDropped
+)
 ChannelEvent = (
     ChannelMessageReceived
     | MemberJoined

@@ -38,7 +38,7 @@ from .messages import (
     Want,
     client_decoder,
 )
-from .operations import Announcement, Answer, BlockAnnounced, ConfirmAttach, CountAnnounced, OrdersWaiting
+from .operations import Announcement, Answer, BlockAnnounced, ConfirmAttach, ConfirmInbox, CountAnnounced, OrdersWaiting
 
 _decoder = client_decoder()
 _MORE_MESSAGES = 1024
@@ -262,12 +262,15 @@ class Hub:
             return
         if progress.lowest_unanswered > session.lowest_unanswered:
             session.lowest_unanswered = progress.lowest_unanswered
+        if progress.inbox > session.inbox_confirmed and progress.attach == session.attach:
+            session.inbox_confirmed = progress.inbox
+            self._engine.call(ConfirmInbox(uid=session.uid, session_id=session.session_id, position=progress.inbox))
         if progress.attach == session.attach and not session.confirmed:
             session.confirmed = True
             self._engine.call(ConfirmAttach(uid=session.uid, session_id=session.session_id, attach=session.attach))
 
     def _on_hold(self, link: ServerLink, session: AttachedSession, hold: Hold) -> None:
-        channel = session.channels.get(hold.log)
+        channel = session.log_of(hold.log)
         if not self._flood_gate.is_flood(link, session) and channel is not None:
             self._channels.hold(link, session, channel)
 

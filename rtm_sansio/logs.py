@@ -77,9 +77,9 @@ class Log:
 
     __slots__ = ("_count", "_first", "_kept", "byte_count", "epoch", "next_offset")
 
-    def __init__(self, epoch: bytes) -> None:
+    def __init__(self, epoch: bytes, *, first_offset: int = 1) -> None:
         self.epoch = epoch
-        self.next_offset = 1
+        self.next_offset = first_offset
         self.byte_count = 0
         self._count = 0
         # What is kept begins at index ``_first``: a list, because readers far behind search in it.
@@ -103,6 +103,28 @@ class Log:
     def oldest_at(self) -> float | None:
         """When the oldest kept block was appended."""
         return self._kept[self._first].appended_at if self._count else None
+
+    @property
+    def oldest(self) -> Block | None:
+        """The oldest kept block."""
+        return self._kept[self._first].block if self._count else None
+
+    def entry_at(self, offset: int) -> bytes:
+        """A kept entry."""
+        block = self._block_with(offset).block
+        return block.entries[offset - block.first_offset]
+
+    def time_of(self, offset: int) -> float:
+        """When it was appended."""
+        return self._block_with(offset).appended_at
+
+    def _block_with(self, offset: int) -> _Kept:
+        return self._kept[bisect_right(self._kept, offset - 1, lo=self._first, key=_last_offset)]
+
+    @staticmethod
+    def cost_of(entry: bytes) -> int:
+        """What keeping an entry costs, in a block of its own."""
+        return len(entry) + ENTRY_OVERHEAD_BYTES + BLOCK_OVERHEAD_BYTES
 
     def append(self, entries: Sequence[bytes], now: float) -> Block:
         """Number ``entries``, of which there is at least one, and keep them."""

@@ -26,6 +26,8 @@ MAX_SKIPPED = 1024
 MAX_UNKNOWN_ENTRIES = 16 * 1024
 """The same for entries. A batch of the usual size has room for so many of eight bytes, and none is as short as that
 that says something."""
+INBOX = ""
+"""The name of one's own inbox, where a log is named."""
 HEARTBEAT = b"\x90"
 """An empty array: the heartbeat and its answer."""
 
@@ -63,10 +65,19 @@ class WantedChannel(msgspec.Struct, array_like=True, frozen=True, gc=False):
     cursor: int | None = None
 
 
+class WantedInbox(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Up to where the client has its inbox."""
+
+    epoch: bytes
+    cursor: int
+
+
 class Want(msgspec.Struct, array_like=True, tag=2, frozen=True):
-    """All that the client wants, right behind ``login`` (S59)."""
+    """All that the client wants, right behind ``login`` (S59). ``inbox`` is nil before the first welcome of a
+    ``login``: then it begins where that says (S56)."""
 
     channels: tuple[WantedChannel, ...]
+    inbox: WantedInbox | None = None
 
 
 class Logout(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
@@ -76,10 +87,12 @@ class Logout(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
 
 
 class Progress(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
-    """The welcome received last, and the lowest number still unanswered (S18, S46)."""
+    """The welcome received last, the lowest number still unanswered, and up to where the client has the inbox whose
+    epoch stands in that welcome (S18, S46, S56)."""
 
     attach: int
     lowest_unanswered: int
+    inbox: int = 0
 
 
 class Hold(msgspec.Struct, array_like=True, tag=5, frozen=True, gc=False):
@@ -136,6 +149,26 @@ class RenewToken(msgspec.Struct, array_like=True, tag=20, frozen=True, gc=False)
         return f"RenewToken(number={self.number})"
 
 
+class PeerText(msgspec.Struct, array_like=True, tag=24, frozen=True, gc=False):
+    """Send a text to a user; with ``offline`` it is kept for one who is not there (S36). Answered by ``PeerSent``."""
+
+    number: int
+    uid: str
+    text: str
+    offline: bool = False
+    description: str = ""
+
+
+class PeerBytes(msgspec.Struct, array_like=True, tag=25, frozen=True, gc=False):
+    """The same with bytes."""
+
+    number: int
+    uid: str
+    data: bytes
+    offline: bool = False
+    description: str = ""
+
+
 class ListMembers(msgspec.Struct, array_like=True, tag=21, frozen=True, gc=False):
     """A page of a joined channel's members, in the order of their uids, behind ``after`` (S47). Answered by
     ``Members``."""
@@ -164,7 +197,19 @@ class ReadHistory(msgspec.Struct, array_like=True, tag=23, frozen=True, gc=False
 
 
 Publish = PublishText | PublishBytes
-Request = PublishText | PublishBytes | Join | Leave | RenewToken | ListMembers | CountMembers | ReadHistory | Logout
+Request = (
+    PublishText
+    | PublishBytes
+    | PeerText
+    | PeerBytes
+    | Join
+    | Leave
+    | RenewToken
+    | ListMembers
+    | CountMembers
+    | ReadHistory
+    | Logout
+)
 ClientMessage = (
     Login
     | Want
@@ -177,6 +222,8 @@ ClientMessage = (
     | Join
     | Leave
     | RenewToken
+    | PeerText
+    | PeerBytes
     | ListMembers
     | CountMembers
     | ReadHistory
@@ -206,6 +253,15 @@ class Limits(msgspec.Struct, array_like=True, frozen=True, gc=False):
     max_history_entries: int
 
 
+class InboxPlace(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where a session's inbox begins: behind ``cursor`` of ``epoch``. Entries up to ``kept_until`` are older than the
+    session (S56)."""
+
+    epoch: bytes
+    cursor: int
+    kept_until: int
+
+
 class Welcome(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
     """The login is accepted. ``resumed`` is False when the session is new, whatever was quoted (S17)."""
 
@@ -215,6 +271,7 @@ class Welcome(msgspec.Struct, array_like=True, tag=1, frozen=True, gc=False):
     resumed: bool
     expires_in: float | None
     limits: Limits
+    inbox: InboxPlace
 
     def __repr__(self) -> str:
         return f"Welcome(attach={self.attach}, resumed={self.resumed})"
@@ -315,6 +372,16 @@ class Failed(msgspec.Struct, array_like=True, tag=20, frozen=True, gc=False):
     retry_after: float | None = None
 
 
+class PeerSent(msgspec.Struct, array_like=True, tag=24, frozen=True, gc=False):
+    """Where a message to a user went: ``received`` into the inbox of a session that was heard lately, ``kept`` for one
+    that was not, or for a user who is not there; if neither, nowhere (S36). ``sent_at`` in Unix milliseconds."""
+
+    number: int
+    received: bool
+    kept: bool
+    sent_at: int
+
+
 class Members(msgspec.Struct, array_like=True, tag=21, frozen=True):
     """A page of members as of ``offset`` of ``epoch``; joins and leaves behind it apply to the list (S47). ``more``
     follow behind the last uid."""
@@ -370,7 +437,27 @@ class MembersResumedEntry(msgspec.Struct, array_like=True, tag=5, frozen=True, g
     """Joins and leaves stand in the log again from here on; what was known of the members is unknown (S38)."""
 
 
-Entry = TextEntry | BytesEntry | JoinedEntry | LeftEntry | MembersResumedEntry
+class PeerTextEntry(msgspec.Struct, array_like=True, tag=6, frozen=True, gc=False):
+    """A text message to the user whose inbox it is; ``offline`` if it was to be kept."""
+
+    uid: str
+    text: str
+    sent_at: int
+    offline: bool = False
+    description: str = ""
+
+
+class PeerBytesEntry(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=False):
+    """The same with bytes."""
+
+    uid: str
+    data: bytes
+    sent_at: int
+    offline: bool = False
+    description: str = ""
+
+
+Entry = TextEntry | BytesEntry | JoinedEntry | LeftEntry | MembersResumedEntry | PeerTextEntry | PeerBytesEntry
 
 
 class Entries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
@@ -435,6 +522,7 @@ ServerMessage = (
     | Members
     | MemberCounts
     | History
+    | PeerSent
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -13,6 +13,8 @@ import msgspec
 from .events import LeaveCause
 from .logs import Block, Page, Reading
 
+USER_PREFIX, CHANNEL_PREFIX = "u:", "c:"
+"""How the names of homes begin."""
 SECRET_FIELDS = frozenset({"login_id", "session_id", "new_session_id", "quoted_session_id"})
 """Ids that give access to a session (S19)."""
 
@@ -92,6 +94,16 @@ class AttachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     quoted_attach: int | None
 
 
+class InboxStart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a session's inbox begins: behind ``cursor`` of ``epoch``. Entries up to ``kept_until`` are older than the
+    session (S56). ``end`` is where its log ends now; what comes is announced to the node of the attachment."""
+
+    epoch: bytes
+    cursor: int
+    kept_until: int
+    end: int
+
+
 class Attached(_Discreet, frozen=True, kw_only=True):
     """The session that the transport now serves, and the channels of its user's home."""
 
@@ -100,6 +112,7 @@ class Attached(_Discreet, frozen=True, kw_only=True):
     attach: int
     resumed: bool
     channels: tuple[str, ...]
+    inbox: InboxStart
     todos: tuple[ToDo, ...]
 
 
@@ -132,6 +145,42 @@ class EndSession(_Discreet, frozen=True, kw_only=True, gc=False):
     message: str
     spoil_epoch: bool
     ban_seconds: float | None
+
+
+class ConfirmInbox(_Discreet, frozen=True, kw_only=True, gc=False):
+    """The client has its inbox up to ``position``, and need not be given that again (S56)."""
+
+    uid: str
+    session_id: bytes
+    position: int
+
+
+class InboxItem(_Discreet, frozen=True, gc=False):
+    """One message to a user, and which request of which session of the sender it is (S46)."""
+
+    sender: str
+    session_id: bytes
+    number: int
+    lowest_unanswered: int
+    entry: bytes
+    sent_at: int
+    offline: bool
+
+
+class AppendToInbox(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Append messages to a user's inbox: one call per inbox and loop pass (S36, S55, E3)."""
+
+    uid: str
+    items: tuple[InboxItem, ...]
+
+
+class InboxAppended(msgspec.Struct, frozen=True, kw_only=True):
+    """For each item where it went: 0 nowhere, 1 to a session that was heard lately, 2 into store; or the code of its
+    refusal with the sign turned. ``repeated`` has the ``sent_at`` of each item, by its place, that was appended before.
+    """
+
+    results: tuple[int, ...]
+    repeated: dict[int, int] | None = None
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,9 +319,9 @@ class Appended(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReadLog(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Read a channel's log from a cursor. Answer: ``Reading``."""
+    """Read a log from a cursor: a channel's, or an inbox. ``log`` is its home. Answer: ``Reading``."""
 
-    channel: str
+    log: str
     epoch: bytes
     cursor: int
     max_bytes: int
@@ -342,19 +391,29 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...]
 
 
-UserOperation = AttachSession | ConfirmAttach | DetachSession | EndSession | ListChannel | StrikeToDos | TakeToDos
-ChannelRead = ReadLog | ListMembersOf | CountMembersOf | ReadPage
-ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ChannelRead
+UserOperation = (
+    AttachSession
+    | ConfirmAttach
+    | ConfirmInbox
+    | DetachSession
+    | EndSession
+    | ListChannel
+    | AppendToInbox
+    | StrikeToDos
+    | TakeToDos
+)
+ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ListMembersOf | CountMembersOf | ReadPage
 READS = (ReadLog, ListMembersOf, CountMembersOf, ReadPage)
 """They change nothing, and may be carried out beside other calls on their home."""
 NodeOperation = PostOrder | ReadOrders
-Operation = UserOperation | ChannelOperation | NodeOperation
+Operation = UserOperation | ChannelOperation | ReadLog | NodeOperation
 Answer = (
     Attached
     | Ended
     | ChannelJoined
     | ChannelLeft
     | Appended
+    | InboxAppended
     | Reading
     | Page
     | MembersListed
@@ -369,25 +428,34 @@ Answer = (
 
 def home_of_operation(operation: Operation) -> str:
     """The home that an operation touches: calls on one home are not in flight together (S46)."""
-    if isinstance(operation, (WatchChannel, JoinChannel, LeaveChannel, Append, *READS)):
-        return "c:" + operation.channel
+    if isinstance(operation, ReadLog):
+        return operation.log
+    if isinstance(
+        operation, (WatchChannel, JoinChannel, LeaveChannel, Append, ListMembersOf, CountMembersOf, ReadPage)
+    ):
+        return home_of_channel(operation.channel)
     if isinstance(operation, (PostOrder, ReadOrders, TakeToDos)):
         return "n:" + operation.node
     return home_of_user(operation.uid)
 
 
+def home_of_channel(name: str) -> str:
+    """The home of a channel."""
+    return CHANNEL_PREFIX + name
+
+
 def home_of_user(uid: str) -> str:
     """The home of a user."""
-    return "u:" + uid
+    return USER_PREFIX + uid
 
 
 # --- announcements to nodes
 
 
 class BlockAnnounced(msgspec.Struct, frozen=True, kw_only=True):
-    """A watched channel grew."""
+    """A watched channel grew, or the inbox of a session that the node serves. ``log`` is its home."""
 
-    channel: str
+    log: str
     block: Block
 
 

@@ -1,9 +1,9 @@
 """Where events wait for an application: one queue for each home, the same in every frontend (S52).
 
-A channel's queue that someone iterates is lossless (the core holds the log before it overflows). One that nobody
-iterates keeps the newest events and says in place of the others how many it dropped; so does the client's own, iterated
-or not, for its events stand in no log. Each bound is one of events and one of bytes. Nothing here blocks, waits or
-locks: that is the frontend's part.
+What stands in a log is lossless in a queue that someone iterates (the core holds the log before it overflows): all
+events of a channel, and in the client's own queue those of its inbox. Of all other events the newest are kept, and so
+it is in a queue that nobody iterates; in place of the rest it says how many it dropped. Each bound is one of events and
+one of bytes. Nothing here blocks, waits or locks: that is the frontend's part.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from .events import (
     EventsDropped,
     MemberJoined,
     MemberLeft,
+    MessageReceived,
+    MessagesLost,
 )
 from .states import ConnectionChangeReason, ConnectionState
 
@@ -40,15 +42,16 @@ def event_bytes(event: Any) -> int:
     """
     kind = type(event)  # pyright: ignore[reportUnknownVariableType]
     if kind is ChannelMessageReceived:
-        message = event.message
-        size = len(message)
-        if type(message) is str and not message.isascii():
-            size *= _MAX_CHARACTER_BYTES
-        return size + len(event.uid)
+        return _text_bytes(event.message) + len(event.uid)
+    if kind is MessageReceived:
+        return _text_bytes(event.message) + _text_bytes(event.description) + len(event.uid)
     if kind is MemberJoined or kind is MemberLeft:
         return len(event.uid)
-    text = getattr(event, "message", None) or ""
-    return len(text) if text.isascii() else _MAX_CHARACTER_BYTES * len(text)
+    return _text_bytes(getattr(event, "message", None) or "")
+
+
+def _text_bytes(text: str | bytes) -> int:
+    return len(text) if type(text) is bytes or text.isascii() else _MAX_CHARACTER_BYTES * len(text)
 
 
 class HomeQueue:
@@ -68,6 +71,8 @@ class HomeQueue:
         "_max_bytes",
         "_max_own",
         "_max_uniterated",
+        "_other_bytes",
+        "_others",
         "home",
     )
 
@@ -88,8 +93,10 @@ class HomeQueue:
         self._end: RtmError | None = None
         self._max_uniterated = max_uniterated_events
         self._max_bytes = max_queued_bytes
-        # A channel's log is held before its queue is full (S52). The client's own events have no log to wait in.
-        self._max_own = None if home else max_queued_events
+        # A log is held before its queue is full (S52). Most of the client's own events have no log to wait in.
+        self._max_own = max_queued_events
+        self._others = 0  # the events that stand in no log, and their bytes
+        self._other_bytes = 0
 
     def __len__(self) -> int:
         return len(self._events) + (self._dropped > 0)
@@ -106,9 +113,14 @@ class HomeQueue:
 
     @property
     def backlog(self) -> tuple[int, int]:
-        """The number of events that wait, and their bytes: what ``ClientCore.iterating`` is told at the start of an
-        iteration."""
-        return len(self._events), self._bytes
+        """The number of events of a log that wait, and their bytes: what ``ClientCore.iterating`` is told at the start
+        of an iteration."""
+        return len(self._events) - self._others, self._bytes - self._other_bytes
+
+    def counts(self, event: Any) -> bool:
+        """Whether the core is to be told when this event is consumed: it stands in a log that may be held (S52)."""
+        kind = type(event)  # pyright: ignore[reportUnknownVariableType]
+        return kind is not EventsDropped and (self.home != "" or kind is MessageReceived or kind is MessagesLost)
 
     def start_iterating(self) -> None:
         """Somebody iterates from now on. Raises InvalidState if somebody does already."""
@@ -129,17 +141,34 @@ class HomeQueue:
         if self._ended:
             return
         self._events.append(event)
-        self._bytes += event_bytes(event)
+        self._note(event, 1)
         self._shorten()
 
+    def _note(self, event: Any, count: int) -> None:
+        """An event was added (1), or taken out (-1)."""
+        size = count * event_bytes(event)
+        self._bytes += size
+        if not self.counts(event):
+            self._others += count
+            self._other_bytes += size
+
     def _shorten(self) -> None:
-        bound = self._max_own if self._iterated else self._max_uniterated
-        if bound is None:
-            return
         events = self._events
-        while len(events) > bound or (self._bytes > self._max_bytes and len(events) > 1):
-            self._bytes -= event_bytes(events.popleft())
+        if self._iterated:
+            while self._others > self._max_own or (self._other_bytes > self._max_bytes and self._others > 1):
+                self._drop_other()
+            return
+        while len(events) > self._max_uniterated or (self._bytes > self._max_bytes and len(events) > 1):
+            self._note(events.popleft(), -1)
             self._dropped += 1
+
+    def _drop_other(self) -> None:
+        """Drop the oldest event that stands in no log."""
+        events = self._events
+        place = next(place for place, event in enumerate(events) if not self.counts(event))
+        self._note(events[place], -1)
+        del events[place]
+        self._dropped += 1
 
     def pop(self) -> Any | None:
         """The next event, or None if none waits. An ``EventsDropped`` stands in place of those that were dropped."""
@@ -149,7 +178,7 @@ class HomeQueue:
         if not self._events:
             return None
         event = self._events.popleft()
-        self._bytes -= event_bytes(event)
+        self._note(event, -1)
         return event
 
     def put_back(self, events: Sequence[Any], *, dropped: int = 0) -> None:
@@ -163,7 +192,7 @@ class HomeQueue:
                 self._dropped += event.count
             else:
                 self._events.appendleft(event)
-                self._bytes += event_bytes(event)
+                self._note(event, 1)
 
     def end(self, error: RtmError | None = None) -> None:
         """Nothing more will come: an iterator ends behind what still waits, or raises ``error`` there. The first call

@@ -111,13 +111,17 @@ class Home:
                 self._shorten(self.feed)
 
     def _shorten(self, feed: SimpleQueue[Any]) -> None:
-        """The client's own events stand in no log that could be held (S52): half of them go, the oldest, and it is
-        said how many. What the iterator's thread takes meanwhile is older still."""
+        """Most of the client's own events stand in no log that could be held (S52): half of those go, the oldest, and
+        it is said how many. What the iterator's thread takes meanwhile is older still."""
         events = _take_all(feed)
-        kept = max(1, self._max_own // 2)
-        dropped = sum(event.count if type(event) is EventsDropped else 1 for event in events[:-kept])
-        for event in (EventsDropped(home=self.name, count=dropped), *events[-kept:]):
-            feed.put(event)
+        others = [event for event in events if not self.queue.counts(event)]
+        gone = set(map(id, others[: -max(1, self._max_own // 2)]))
+        dropped = sum(event.count if type(event) is EventsDropped else 1 for event in events if id(event) in gone)
+        if dropped:
+            feed.put(EventsDropped(home=self.name, count=dropped))
+        for event in events:
+            if id(event) not in gone:
+                feed.put(event)
 
     def end(self, error: RtmError | None) -> None:
         """Nothing more will come."""
@@ -133,12 +137,9 @@ class Home:
         """
         self.queue.start_iterating()
         self.feed = feed
-        count = size = 0
+        count, size = self.queue.backlog
         while (event := self.queue.pop()) is not None:
             feed.put(event)
-            if type(event) is not EventsDropped:
-                count += 1
-                size += event_bytes(event)
         if self.queue.ended:
             feed.put(_End(self._end_error()))
         return count, size
@@ -227,7 +228,7 @@ class EventIterator(Iterator[E], Generic[E]):
                 if event.error is not None:
                     raise event.error
                 break
-            if type(event) is not EventsDropped:
+            if self._home is not None and self._home.queue.counts(event):
                 self._count += 1
                 self._bytes += event_bytes(event)
                 if self._count >= self._report_count or self._bytes >= self._report_bytes:

@@ -40,6 +40,11 @@ WALL = 1_700_000_000.0
 """Unix seconds minus virtual ones."""
 
 
+def channels_of(hub: Hub) -> set[str]:
+    """The channels that a hub has to do with."""
+    return {log.name for log in hub._channels._by_home.values() if log.name}
+
+
 class Bench:
     """One hub with its engine inside, or several on one engine outside; a clock that only ``advance`` moves.
 

@@ -20,6 +20,7 @@ from rtm_sansio.messages import (
     Entries,
     Failed,
     Going,
+    InboxPlace,
     Join,
     Joined,
     Leave,
@@ -44,6 +45,7 @@ from rtm_sansio.states import ConnectionState
 
 EPOCH = b"epoch--1"
 OTHER_EPOCH = b"epoch--2"
+INBOX_PLACE = InboxPlace(b"inbox--1", 0, 0)
 SESSION = b"session-id-16-by"
 OTHER_SESSION = b"another-session!"
 
@@ -266,6 +268,7 @@ class Rig:
             "resumed": self.attach > 1,
             "expires_in": None,
             "limits": limits(),
+            "inbox": INBOX_PLACE,
         }
         return Welcome(**(fields | changes))
 

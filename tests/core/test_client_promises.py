@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from core.checked_core import CheckedClientCore
-from core.fake_server import EPOCH, OTHER_SESSION, SESSION, Rig, limits
+from core.fake_server import EPOCH, INBOX_PLACE, OTHER_SESSION, SESSION, Rig, limits
 from rtm_sansio.client import ClientCore, ClientTimer
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ClientConfig
@@ -166,7 +166,15 @@ class Chaos:
         figures = [0, 1, 2, 5, -1, 2**63 - 1]
         return choose(
             [
-                Welcome(choose([SESSION, OTHER_SESSION, b""]), 1, choose(figures), r.random() < 0.5, None, limits()),
+                Welcome(
+                    choose([SESSION, OTHER_SESSION, b""]),
+                    1,
+                    choose(figures),
+                    r.random() < 0.5,
+                    None,
+                    limits(),
+                    INBOX_PLACE,
+                ),
                 LoginRefused(code, "no", choose([None, 0.0, 3.0, float("nan"), float("inf")])),
                 Restored((ChannelResult(name, choose([0, 4304]), ""),), r.random() < 0.3),
                 Restored(()),

@@ -105,7 +105,7 @@ class Bench:
 
     def read(self, cursor: int = 0, channel: str = "room") -> Any:
         epoch = self(WatchChannel(channel=channel, node="reader", on=True)).epoch
-        return self(ReadLog(channel=channel, epoch=epoch, cursor=cursor, max_bytes=1 << 30))
+        return self(ReadLog(log="c:" + channel, epoch=epoch, cursor=cursor, max_bytes=1 << 30))
 
 
 class TestUsers:
@@ -216,7 +216,17 @@ class TestUsers:
         bench(StrikeToDos(uid="alice", todo_ids=tuple(bench.engine._users._homes["alice"].todos or ())))
         bench.tick(604_799.0)
         assert bench.attach(quoted_epoch=old.login_epoch).code == Code.REMOTE_LOGIN
-        bench.tick(604_799.0)
+        bench.tick(604_801.0)
+        back = bench.attach(quoted_epoch=old.login_epoch)
+        assert back.login_epoch > new.login_epoch
+
+    def test_users_are_remembered_for_thirty_days(self) -> None:
+        """S55: as long as messages are kept for them."""
+        bench = Bench()
+        session = bench.attach()
+        end: dict[str, Any] = {"cause": LeaveCause.LOGGED_OUT, "code": 1, "message": "", "ban_seconds": None}
+        bench(EndSession(uid="alice", session_id=session.session_id, spoil_epoch=False, **end))
+        bench.tick(2_591_999.0)
         assert "alice" in bench.engine._users._homes
         bench.tick(2.0)
         assert "alice" not in bench.engine._users._homes
@@ -538,7 +548,7 @@ class TestLogs:
         bench(WatchChannel(channel="room", node="n2", on=False))
         block = bench.append(1, 2, 3).block
         assert (block.first_offset, block.entries) == (2, (b"x",) * 3)
-        assert bench.engine.take_announcements() == [("n1", BlockAnnounced(channel="room", block=block))]
+        assert bench.engine.take_announcements() == [("n1", BlockAnnounced(log="c:room", block=block))]
         assert bench.engine.take_announcements() == []
         assert bench.append(1, 2, 3).block is None
         assert bench.engine.take_announcements() == []
@@ -669,7 +679,7 @@ class TestLogs:
         kept = bench.join(b"s", channel="kept").epoch
         for number in range(10):
             bench(WatchChannel(channel=f"room{number}", node="n", on=False))
-            bench(ReadLog(channel=f"room{number}", epoch=b"", cursor=0, max_bytes=1))
+            bench(ReadLog(log=f"c:room{number}", epoch=b"", cursor=0, max_bytes=1))
         assert sorted(bench.engine._channels._homes) == ["kept", "room7", "room8", "room9"]
         assert bench(WatchChannel(channel="kept", node="n", on=True)).epoch == kept
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.fake_client import Bench, FakeClient
+from core.fake_client import Bench, FakeClient, channels_of
 from rtm_sansio.codes import Code
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.messages import (
@@ -119,9 +119,9 @@ class TestFanOut:
         bench = Bench(nodes=1)
         alice, bob = bench.login("alice", "room"), bench.login("bob", "room")
         alice.leave("room")
-        assert set(bench.hub._channels._by_name) == {"room"}
+        assert channels_of(bench.hub) == {"room"}
         bob.lose()
-        assert bench.hub._channels._by_name == {}
+        assert channels_of(bench.hub) == set()
         watches = [call.on for call in bench.engine_calls if isinstance(call, WatchChannel)]
         assert watches == [True, False]
 
@@ -485,7 +485,7 @@ class TestHoldAndGoOn:
         back.send(GoOn("room", epoch, 0))
         back.lose()
         bench.release()
-        assert bench.hub._channels._by_name == {}
+        assert channels_of(bench.hub) == set()
 
 
 class TestBlocks:
@@ -513,7 +513,7 @@ class TestBlocks:
         bench.hub._requests.flush()
         assert bench.hub._channels.flush_wanted
         alice.lose()
-        assert bench.hub._channels._by_name == {}
+        assert channels_of(bench.hub) == set()
         assert bench.login("alice", resume=alice, want=[alice.cursor("room")]).texts("room") == ["x"]
 
     def test_a_reading_bound_to_be_too_late(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from core.fake_client import Bench, FakeClient
+from core.fake_client import Bench, FakeClient, channels_of
 from rtm_sansio._frames import BINARY, CONTINUATION, PING, TEXT, encode_masked_frame
 from rtm_sansio.codes import Code
 from rtm_sansio.messages import (
@@ -401,7 +401,7 @@ def test_random_clients(seed: int, nodes: int) -> None:
         home = engine._users._homes.get(uid)
         assert home is None or (home.session is None and not home.todos)
     for hub in bench.hubs:
-        assert set(hub._channels._by_name) <= {"room"}
+        assert channels_of(hub) <= {"room"}
         assert all(session.uid == "witness" for session in hub._sessions._by_id.values())
 
 
@@ -493,7 +493,7 @@ class TestMemory:
         alice.send(*(Leave(number, f"room{number}") for number in range(200)))
         alice.send(*(PublishText(number, f"room{number}", "x") for number in range(200, 400)))
         alice.send(*(Hold(f"room{number}") for number in range(200)))
-        assert bench.hub._channels._by_name == {}
+        assert channels_of(bench.hub) == set()
         assert bench.hub._engine._embedded is not None
         assert bench.hub._engine._embedded._channels._homes == {}
 

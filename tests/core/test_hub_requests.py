@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.fake_client import Bench, FakeClient
+from core.fake_client import Bench, FakeClient, channels_of
 from rtm_sansio.codes import Code, CodeKind, code_kind
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.messages import (
@@ -72,7 +72,7 @@ class TestLimits:
         assert isinstance(refused, Failed)
         assert refused.code == Code.TOO_MANY_CHANNELS
         assert "20" in refused.message
-        assert "one more" not in alice.hub._channels._by_name
+        assert "one more" not in channels_of(alice.hub)
         alice.leave("room7")
         assert isinstance(alice.join("one more"), Joined)
         assert isinstance(alice.join("room3"), Joined)  # one that it has already
@@ -695,7 +695,7 @@ class TestAnEngineThatHangs:
         bench.held.add(0)
         requests = [PublishBytes(number, "room", b"x" * 32_000) for number in range(100, 356)]
         self.send_all(alice, requests)
-        (channel,) = bench.hub._channels._by_name.values()
+        (channel,) = bench.hub._channels._by_home.values()
         for _ in range(5):
             alice.lose()
             back = bench.open()
@@ -729,7 +729,7 @@ class TestAnEngineThatHangs:
         assert [sent.number for sent in alice.of(Sent)] == list(range(100, refused[0]))
         assert isinstance(alice.publish("room", "z"), Sent)
         alice.lose()
-        assert alice.hub._channels._by_name == {}
+        assert channels_of(alice.hub) == set()
 
 
 class TestRepetition:
@@ -805,9 +805,9 @@ class TestRepetition:
         back.send(PublishText(11, "room", "x"))
         assert back.answer(11).offset == 3
         assert bob.texts("room") == ["x"]
-        assert "room" in back.hub._channels._by_name
+        assert "room" in channels_of(back.hub)
         bob.lose()
-        assert back.hub._channels._by_name == {}
+        assert channels_of(back.hub) == set()
 
     def test_numbers_below_the_lowest_unanswered_are_never_carried_out(self) -> None:
         """S46: in a home that knows the session, and in one that does not."""
@@ -914,7 +914,7 @@ class TestAnswers:
         assert (again.offset, again.member_count) == (2, 2)
         assert bob.members("room") == [JoinedEntry("alice")]
         assert isinstance(alice.publish("nowhere", "x"), Failed)
-        assert set(alice.hub._channels._by_name) == {"room"}
+        assert channels_of(alice.hub) == {"room"}
 
     def test_a_publish_says_where_and_when(self) -> None:
         """S34: offset, epoch, and the server's wall clock in milliseconds."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.fake_client import Bench
+from core.fake_client import Bench, channels_of
 from rtm_sansio.codes import Code
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.messages import (
@@ -332,7 +332,7 @@ class TestForm:
             last.lose()
             bench.advance(31.0)
             assert bob.members("a")[-1] == bob.members("b")[-1] == LeftEntry("alice", LeaveCause.TIMED_OUT)
-            assert set(bench.hub._channels._by_name) == {"a", "b"}
+            assert channels_of(bench.hub) == {"a", "b"}
 
     def test_a_join_whose_transport_goes_at_every_step(self) -> None:
         """S46, E2: asked for again it is done once, and nobody stays behind as a member."""

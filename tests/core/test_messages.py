@@ -14,6 +14,7 @@ from rtm_sansio.messages import (
     Done,
     Entries,
     Hold,
+    InboxPlace,
     Join,
     JoinedEntry,
     LeftEntry,
@@ -295,7 +296,7 @@ def test_nothing_secret_in_a_text_form() -> None:
     for message in (
         Login("alice", "sesame", b"sesame", b"sesame", 0, b"sesame", 5, 1),
         RenewToken(1, "sesame"),
-        Welcome(b"sesame", 5, 1, False, None, limits),
+        Welcome(b"sesame", 5, 1, False, None, limits, InboxPlace(b"e", 0, 0)),
     ):
         assert "sesame" not in repr(message)
     assert "log" in repr(Hold("log"))

@@ -60,7 +60,7 @@ CHANNEL_OPERATIONS = [
     JoinChannel(joined_entry=b"", replaced_entry=b"", **NUMBERED),
     LeaveChannel(left_entry=b"", resumed_entry=b"", listed=True, ended=False, **NUMBERED),
     Append(channel="room", items=()),
-    ReadLog(channel="room", epoch=b"", cursor=0, max_bytes=1),
+    ReadLog(log="c:room", epoch=b"", cursor=0, max_bytes=1),
 ]
 NODE_OPERATIONS = [
     TakeToDos(node="n"),

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtm_sansio._reader import ChannelReader, Wish
+from rtm_sansio._reader import LogReader, Wish
 from rtm_sansio.events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MessagesLost
 from rtm_sansio.messages import BytesEntry, Entries, Gap, JoinedEntry, LeftEntry, TextEntry, UnknownEntry
 
 E1, E2 = b"epoch--1", b"epoch--2"
 
 
-def reader(*, cursor: int = 0, echo: bool = False, max_events: int = 100, max_bytes: int = 10_000) -> ChannelReader:
-    return ChannelReader("c", epoch=E1, cursor=cursor, echo=echo, max_events=max_events, max_bytes=max_bytes)
+def reader(*, cursor: int = 0, echo: bool = False, max_events: int = 100, max_bytes: int = 10_000) -> LogReader:
+    return LogReader("c", epoch=E1, cursor=cursor, echo=echo, max_events=max_events, max_bytes=max_bytes)
 
 
 def texts(first: int, count: int, *, uid: str = "bob", epoch: bytes = E1) -> Entries:
@@ -24,7 +24,7 @@ def texts(first: int, count: int, *, uid: str = "bob", epoch: bytes = E1) -> Ent
     return Entries("c", epoch, first, entries)
 
 
-def take(one: ChannelReader, block: Entries, own: str = "alice") -> tuple[Wish, list[Any]]:
+def take(one: LogReader, block: Entries, own: str = "alice") -> tuple[Wish, list[Any]]:
     outputs: list[Any] = []
     return one.take_entries(block, own, outputs), outputs
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.fake_client import Bench
+from core.fake_client import Bench, channels_of
 from rtm_sansio.codes import Code
 from rtm_sansio.events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft
 from rtm_sansio.logs import Block
@@ -187,7 +187,7 @@ class TestByHand:
         bench.login("alice", node=1)
         bench.release(0)
         assert witness.members("room") == []
-        assert bench.hub._channels._by_name == {}
+        assert channels_of(bench.hub) == set()
 
     def test_a_late_join_after_the_statement_on_the_other_node_left_it(self) -> None:
         """S59, E8: the client had given it up."""
@@ -492,7 +492,7 @@ class TestBlocks:
         blocks = [one.block for one in kept]
         bench.say(kept[0])  # type: ignore[attr-defined]
         joined = Block(blocks[0].epoch, blocks[0].first_offset, sum((block.entries for block in blocks), ()))
-        bench.say(BlockAnnounced(channel="room", block=joined))  # type: ignore[attr-defined]
+        bench.say(BlockAnnounced(log="c:room", block=joined))  # type: ignore[attr-defined]
         assert alice.texts("room") == ["0", "1", "2"]
 
     def test_a_hole_that_cannot_be_filled(self) -> None:
@@ -520,7 +520,7 @@ class TestBlocks:
         carol = bench.login("carol", "room", node=1)
         sent = carol.publish("room", "new")
         block = Block(sent.epoch, 1, (b"\x92\x03\xa1x",))
-        bench.hubs[0].engine_announced(BlockAnnounced(channel="room", block=block), now=bench.now)
+        bench.hubs[0].engine_announced(BlockAnnounced(log="c:room", block=block), now=bench.now)
         bench.settle()
         (gap,) = alice.gaps("room")
         assert (gap.epoch, gap.count) == (sent.epoch, None)
@@ -537,7 +537,7 @@ class TestBlocks:
         alice.lose()
         bench.release(0)
         bench.say(kept[-1])  # type: ignore[attr-defined]
-        assert bench.hub._channels._by_name == {}
+        assert channels_of(bench.hub) == set()
 
     def test_a_block_behind_the_subscription_that_comes_before_its_confirmation(self) -> None:
         """E5: it is read from the log at once, not with the next message."""
@@ -579,7 +579,7 @@ class TestBlocks:
         bench.settle()
         bench.release(0)
         assert ReadLog not in {type(operation) for operation in bench.engine_calls}
-        assert bench.hub._channels._by_name == {}
+        assert channels_of(bench.hub) == set()
 
     def test_blocks_before_the_subscription_is_confirmed(self) -> None:
         """E5: the log's end as of the subscription covers them."""

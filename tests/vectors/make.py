@@ -25,6 +25,7 @@ from rtm_sansio.messages import (  # noqa: E402
     Going,
     GoOn,
     Hold,
+    InboxPlace,
     Join,
     Joined,
     JoinedEntry,
@@ -53,6 +54,7 @@ from vectors.replay import ClientReplay, Namer, ServerReplay, matches, to_json  
 LIMITS = Limits(2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000, 1048576, 4194304, 32, 256)
 SESSION, OTHER_SESSION = b"\x51" * 16, b"\x52" * 16
 EPOCH, OTHER_EPOCH = b"\xe1" * 8, b"\xe2" * 8
+INBOX = InboxPlace(b"\xe0" * 8, 0, 0)
 SENT_AT = 1_700_000_000_000
 
 
@@ -79,8 +81,8 @@ def messages() -> list[dict[str, Any]]:
         ("a new token", RenewToken(6, "another.token")),
     ]
     server: list[tuple[str, Any]] = [
-        ("a new session", Welcome(SESSION, 1_700_000_060_000_000, 1, False, None, LIMITS)),
-        ("a resumed session", Welcome(SESSION, 1, 2, True, 3599.5, LIMITS)),
+        ("a new session", Welcome(SESSION, 1_700_000_060_000_000, 1, False, None, LIMITS, INBOX)),
+        ("a resumed session", Welcome(SESSION, 1, 2, True, 3599.5, LIMITS, INBOX)),
         ("a refusal", LoginRefused(4100, "bad token")),
         ("a refusal for a while", LoginRefused(4200, "busy", 2.5)),
         ("nothing restored", Restored(())),
@@ -131,7 +133,11 @@ def readings() -> list[dict[str, Any]]:
     raw: list[tuple[str, str, bytes]] = [
         ("an unknown field behind the others", "server", encode_batch([[16, 5, "new"]])),
         ("an unknown field in an entry", "server", encode_batch([[5, "lobby", EPOCH, 1, [[3, "bob", "new"]]]])),
-        ("an unknown field in the limits", "server", encode_batch([[1, SESSION, 1, 1, False, None, [*_limits(), 9]]])),
+        (
+            "an unknown field in the limits",
+            "server",
+            encode_batch([[1, SESSION, 1, 1, False, None, [*_limits(), 9], [EPOCH, 0, 0]]]),
+        ),
         ("fields with defaults left off", "server", encode_batch([[2, 4100, "bad token"]])),
         ("the same for a login", "client", encode_batch([[1, "alice", "", bytes(16), bytes(16), 0]])),
         ("an unknown message of 128", "server", encode_batch([[128], [16, 5]])),
@@ -203,7 +209,7 @@ class Client:
     def login(self, *, expires_in: float | None = None) -> Client:
         """Logged in at 0.1, with nothing wanted."""
         self.call(0.0, "login", uid="alice", token="a.token").step(0.05, opened=True)
-        return self.receive(0.1, Welcome(SESSION, 77, 1, False, expires_in, LIMITS), Restored(()))
+        return self.receive(0.1, Welcome(SESSION, 77, 1, False, expires_in, LIMITS, INBOX), Restored(()))
 
     def joined(self) -> Client:
         """Logged in, and a member of the lobby at 0.3, with the cursor at 10."""
@@ -243,7 +249,7 @@ def client_conversations() -> list[dict[str, Any]]:
         .step(1.0, opened=True)
         .receive(1.1, LoginRefused(4200, "busy", 2.0))
         .step(3.2, opened=True)
-        .receive(3.3, Welcome(SESSION, 77, 1, False, None, LIMITS), Restored(())),
+        .receive(3.3, Welcome(SESSION, 77, 1, False, None, LIMITS, INBOX), Restored(())),
         Client("login timeout", "S5")
         .call(0.0, "login", uid="alice", token="a.token")
         .step(0.05, opened=True)
@@ -260,7 +266,7 @@ def client_conversations() -> list[dict[str, Any]]:
         .call(0.5, "send", channel="lobby", message="perhaps")
         .step(0.6, lost=True)
         .step(1.2, opened=True)
-        .receive(1.3, Welcome(SESSION, 77, 2, True, None, LIMITS), Restored((ChannelResult("lobby"),)))
+        .receive(1.3, Welcome(SESSION, 77, 2, True, None, LIMITS, INBOX), Restored((ChannelResult("lobby"),)))
         .receive(1.4, Entries("lobby", EPOCH, 12, [TextEntry("alice", "perhaps", SENT_AT), JoinedEntry("carol")]))
         .receive(1.5, Sent(3, EPOCH, 12, SENT_AT)),
         Client("the session is gone", "S17 S25 S34 S42")
@@ -268,18 +274,18 @@ def client_conversations() -> list[dict[str, Any]]:
         .call(0.5, "send", channel="lobby", message="perhaps")
         .step(0.6, lost=True)
         .step(1.2, opened=True)
-        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS), Restored((ChannelResult("lobby"),)))
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS, INBOX), Restored((ChannelResult("lobby"),)))
         .receive(1.4, Gap("lobby", OTHER_EPOCH, 0, None), Entries("lobby", OTHER_EPOCH, 1, [JoinedEntry("bob")])),
         Client("a resumed session with another id is gone", "S17")
         .login()
         .step(0.6, lost=True)
         .step(1.2, opened=True)
-        .receive(1.3, Welcome(OTHER_SESSION, 77, 2, True, None, LIMITS), Restored(())),
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 2, True, None, LIMITS, INBOX), Restored(())),
         Client("a channel that cannot be rejoined", "S44")
         .joined()
         .step(0.6, lost=True)
         .step(1.2, opened=True)
-        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS))
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS, INBOX))
         .receive(1.4, Restored((ChannelResult("lobby", 4304, "too many channels"),))),
         Client("an answer to the statement in two parts", "S59")
         .login()
@@ -288,7 +294,7 @@ def client_conversations() -> list[dict[str, Any]]:
         .receive(0.3, Joined(2, EPOCH, 1, 1, ("alice",)), Joined(3, EPOCH, 1, 1, ("alice",)))
         .step(0.4, lost=True)
         .step(1.0, opened=True)
-        .receive(1.1, Welcome(SESSION, 77, 2, True, None, LIMITS), Restored((ChannelResult("a"),), True))
+        .receive(1.1, Welcome(SESSION, 77, 2, True, None, LIMITS, INBOX), Restored((ChannelResult("a"),), True))
         .call(1.2, "send", channel="a", message="waits")
         .receive(1.3, Restored((ChannelResult("b"),))),
         Client("a leave without a link is not undone", "S44 S59")
@@ -296,7 +302,7 @@ def client_conversations() -> list[dict[str, Any]]:
         .step(0.4, lost=True)
         .call(0.5, "leave", channel="lobby")
         .step(1.0, opened=True)
-        .receive(1.1, Welcome(SESSION, 77, 2, True, None, LIMITS), Restored(())),
+        .receive(1.1, Welcome(SESSION, 77, 2, True, None, LIMITS, INBOX), Restored(())),
         Client("a gap", "S33")
         .joined()
         .receive(0.4, Gap("lobby", EPOCH, 20, 10), _text(21, "behind it"))
@@ -347,7 +353,7 @@ def client_conversations() -> list[dict[str, Any]]:
         Client("a welcome that makes no sense", "S15 S50")
         .call(0.0, "login", uid="alice", token="a.token")
         .step(0.05, opened=True)
-        .receive(0.1, Welcome(SESSION, 77, 1, False, None, Limits(20.0, *_limits()[1:]))),
+        .receive(0.1, Welcome(SESSION, 77, 1, False, None, Limits(20.0, *_limits()[1:]), INBOX)),
         Client("a token about to expire, and renewed", "S28")
         .login(expires_in=40.0)
         .step(1.9, wait=True)
