@@ -75,6 +75,10 @@ _MEANINGS = {
     Code.TOO_MANY_NAMES: "the request names more than it may",
     Code.INVALID_PEER: "no user can have this uid",
     Code.INBOX_FULL: "as many messages are kept for the user as may be, in number or in bytes",
+    Code.INVALID_ATTRIBUTE: "a key is a text of 1 to `max_attribute_key_bytes` bytes",
+    Code.ATTRIBUTE_TOO_LARGE: "a value exceeds `max_attribute_value_bytes`",
+    Code.ATTRIBUTES_FULL: "there would be more attributes, or more bytes of them, than a user or a channel may have",
+    Code.REVISION_CONFLICT: "the attributes were changed meanwhile: their revision is not the expected one",
     Code.SENDER_SHARE: "as many messages of this sender are kept for the user as may be",
 }
 
@@ -130,6 +134,9 @@ def _type_name(annotation: Any) -> str:
         if annotation == messages.Entry:
             return "entry"
         return " or ".join(_type_name(each) for each in get_args(annotation))
+    if get_origin(annotation) is dict:
+        key, value = map(_type_name, get_args(annotation))
+        return f"map of {key} to {value}"
     if get_origin(annotation) in (tuple, list):
         return f"array of {_type_name(get_args(annotation)[0])}"
     return str(annotation.__name__)
@@ -174,6 +181,8 @@ def part_table() -> str:
         messages.Limits,
         messages.InboxPlace,
         messages.ChannelResult,
+        messages.AttributesResult,
+        messages.Attribute,
     )
     return _table(("array", "fields"), [(f"`{struct.__name__}`", _fields(struct)) for struct in structs])
 
@@ -197,6 +206,12 @@ def limit_table() -> str:
         "append_burst_bytes": config.append_burst_bytes,
         "max_count_channels": config.max_count_channels,
         "max_history_entries": config.max_history_entries,
+        "max_attribute_key_bytes": config.max_attribute_key_bytes,
+        "max_attribute_value_bytes": config.max_attribute_value_bytes,
+        "max_attribute_pairs": config.max_attribute_pairs,
+        "max_attributes": config.max_attributes,
+        "max_user_attribute_bytes": config.max_user_attribute_bytes,
+        "max_channel_attribute_bytes": config.max_channel_attribute_bytes,
     }
     return _table(
         ("limit", "unit", "default", "what it bounds"),
@@ -225,6 +240,12 @@ _LIMITS = {
     "append_burst_bytes": ("bytes", "of message bodies that may be sent at once, above that rate"),
     "max_count_channels": ("channels", "of one `CountMembers`"),
     "max_history_entries": ("entries", "of one `ReadHistory`"),
+    "max_attribute_key_bytes": ("bytes", "the key of an attribute"),
+    "max_attribute_value_bytes": ("bytes", "its value"),
+    "max_attribute_pairs": ("keys", "of one `ChangeAttributes` or one reading"),
+    "max_attributes": ("keys", "of one user or channel"),
+    "max_user_attribute_bytes": ("bytes", "keys and values of one user together"),
+    "max_channel_attribute_bytes": ("bytes", "keys and values of one channel together"),
 }
 
 

@@ -7,8 +7,20 @@ from typing import Any
 
 from ._entries import check_place, event_of
 from ._link import ProtocolViolation
-from .events import HistoryPage, MemberCounts, MemberPage, PeerDelivery
-from .messages import CountMembers, History, ListMembers, Members, PeerBytes, PeerSent, PeerText, ReadHistory
+from .events import Attribute, AttributeSnapshot, HistoryPage, MemberCounts, MemberPage, PeerDelivery
+from .messages import (
+    Attributes,
+    CountMembers,
+    History,
+    ListMembers,
+    Members,
+    PeerBytes,
+    PeerSent,
+    PeerText,
+    ReadChannelAttributes,
+    ReadHistory,
+    ReadUserAttributes,
+)
 from .messages import MemberCounts as MemberCountsMessage
 
 
@@ -52,8 +64,17 @@ def _peer_delivery(request: PeerText | PeerBytes, answer: PeerSent) -> PeerDeliv
     return PeerDelivery(received=answer.received, kept=answer.kept, sent_at=answer.sent_at / 1000)
 
 
+def _attributes(request: Any, answer: Attributes) -> AttributeSnapshot:
+    found = {
+        one.key: Attribute(value=one.value, revision=one.revision, uid=one.uid, updated_at=one.updated_at / 1000)
+        for one in answer.attributes
+    }
+    return AttributeSnapshot(revision=answer.revision, attributes=found)
+
+
 ANSWERS: dict[type[Any], tuple[tuple[type[Any], ...], Callable[[Any, Any], Any]]] = {
     PeerSent: ((PeerText, PeerBytes), _peer_delivery),
+    Attributes: ((ReadUserAttributes, ReadChannelAttributes), _attributes),
     Members: ((ListMembers,), _member_page),
     MemberCountsMessage: ((CountMembers,), _member_counts),
     History: ((ReadHistory,), _history_page),

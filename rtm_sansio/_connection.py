@@ -325,7 +325,7 @@ class Connection:
             login_epoch=None if session is None else session.login_epoch,
             attach=None if session is None else session.attach,
         )
-        want = self._channels.statement()
+        want = self._channels.statement(self._conversation.own_attributes.wanted)
         link.post(message)
         if len(encode_in_pieces([message, want], LOGIN_BYTES)) == 1:
             link.post(want)
@@ -381,6 +381,7 @@ class Connection:
         """The statement is answered: the session is as it was wished, and the interruption over (S12, S42)."""
         link = self.link
         assert link is not None
+        self._conversation.own_attributes.collect(restored.attributes)
         if not self._channels.collect(restored):
             return
         link.phase = LinkPhase.UP

@@ -10,13 +10,16 @@ from ._answers import ANSWERS
 from ._channels import Channels
 from ._context import ClientTimer, Context
 from ._link import ClientLink, LinkPhase, ProtocolViolation
+from ._own_attributes import OwnAttributes
 from ._requests import OpenMessage, OpenRequest, OpenRequests
 from ._session import Session
 from ._token_part import TokenPart
 from .codes import Code, code_name
 from .errors import Outcome, RequestAbandoned, RequestRefused, RequestsFull, RequestTimeout, RtmError
-from .events import SendReceipt, TokenReceipt
+from .events import AttributesReceipt, SendReceipt, TokenReceipt
 from .messages import (
+    ChangeAttributes,
+    Changed,
     Done,
     Failed,
     Join,
@@ -34,7 +37,8 @@ from .messages import (
 )
 
 _PUBLISHES = (PublishText, PublishBytes)
-_MESSAGES = (*_PUBLISHES, PeerText, PeerBytes)
+_CHANGES = (*_PUBLISHES, PeerText, PeerBytes, ChangeAttributes)
+"""What may have been carried out in a session that is gone (S34); whatever else is asked for, the next one gets."""
 _ABOUT_THE_ASKING = frozenset((Code.STALE_REQUEST, Code.RATE_EXCEEDED, Code.TOO_MANY_REQUESTS, Code.SESSION_ENDED))
 """Said before the server has looked for what became of the request: of one that was sent again it says nothing."""
 
@@ -52,12 +56,14 @@ class Conversation:
         "_session_is_new",
         "_to_transmit",
         "_token",
+        "own_attributes",
     )
 
     def __init__(self, context: Context, channels: Channels, token: TokenPart) -> None:
         self._context = context
         self._channels = channels
         self._token = token
+        self.own_attributes = OwnAttributes(context.outputs)
         self._requests = OpenRequests(context.config.max_unanswered_requests)
         self._to_transmit: deque[int] = deque()
         self._link: ClientLink | None = None
@@ -114,9 +120,9 @@ class Conversation:
         self._requests.follow_limit(session.limits.max_unanswered)
         if replaced:
             for request in self._requests:
-                if request.transmitted and isinstance(request.message, _MESSAGES):
+                if request.transmitted and isinstance(request.message, _CHANGES):
                     self._requests.remove(request.number)
-                    what = "the session could not be resumed before the answer came; the message may have been sent"
+                    what = "the session could not be resumed before the answer came; it may have been carried out"
                     self._context.err(
                         request.number, RequestAbandoned(what, code="session_lost", outcome=Outcome.UNKNOWN)
                     )
@@ -126,6 +132,7 @@ class Conversation:
     def restored(self) -> None:
         """The statement is answered: what is open goes out, in the order of the numbers, before anything new (S46)."""
         self._channels.settle()
+        self.own_attributes.settle()
         for request in self._requests:
             message = request.message
             if isinstance(message, Leave) and self._channels.has_left(
@@ -153,6 +160,7 @@ class Conversation:
                 self._context.err(request.number, RequestAbandoned(what, code=code, outcome=outcome))
         self._to_transmit.clear()
         self._channels.clear()
+        self.own_attributes.clear()
         self._link = self._session = None
 
     # --- sending
@@ -304,6 +312,16 @@ class Conversation:
         if self._answered(sent.number, *_PUBLISHES) is not None:
             receipt = SendReceipt(offset=sent.offset, epoch=sent.epoch, sent_at=sent.sent_at / 1000)
             self._context.complete(sent.number, receipt)
+
+    def on_changed(self, changed: Changed) -> None:
+        """Attributes are changed; what was done to one's own is remembered for the next session (S25)."""
+        request = self._asked(changed.number, ChangeAttributes)
+        if request is not None:
+            assert isinstance(request.message, ChangeAttributes)
+            if not request.message.channel:
+                self.own_attributes.apply(request.message)
+            self._end(request)
+            self._context.complete(changed.number, AttributesReceipt(revision=changed.revision))
 
     def on_joined(self, joined: Joined) -> None:
         """A channel is joined (S47)."""

@@ -25,7 +25,7 @@ class DroppableHome(abc.ABC):
     @property
     @abc.abstractmethod
     def byte_count(self) -> int:
-        """What the bound counts: all that can be dropped."""
+        """What the bound counts: all that can be dropped, now or later."""
 
     @abc.abstractmethod
     def ages(self) -> Iterator[tuple[float, bytes]]:
@@ -64,8 +64,8 @@ class ByteBudget:
     def bound(self, home: DroppableHome) -> None:
         """A home may have grown: keep all homes together within their bytes."""
         self.count(home)
-        while self._byte_count > self._context.config.max_engine_bytes:
-            self._drop_oldest()
+        while self._byte_count > self._context.config.max_engine_bytes and self._drop_oldest():
+            pass
 
     def forget(self, home: DroppableHome) -> None:
         """The home is gone."""
@@ -73,10 +73,13 @@ class ByteBudget:
         home.counted = 0
         home.forgotten = True
 
-    def _drop_oldest(self) -> None:
-        """The oldest block goes, or what is known of the session that did nothing for longest."""
+    def _drop_oldest(self) -> bool:
+        """The oldest block goes, or what is known of the session that did nothing for longest. False if there is
+        nothing to drop."""
         if not self._ages or self._ages[0][0] >= self._ages_taken_at:
             self._collect_ages()
+        if not self._ages:
+            return False
         at, sequence, home, key = self._ages[0]
         if not home.forgotten and home.age_of(key) == at:
             home.drop(key)
@@ -86,6 +89,7 @@ class ByteBudget:
             heapq.heappop(self._ages)
         else:
             heapq.heapreplace(self._ages, (later, sequence, home, key))
+        return True
 
     def _collect_ages(self) -> None:
         """List all that can be dropped. Whatever is younger than this list may be missing in it."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ._engine_attributes import AttributeStore
 from ._engine_bytes import LOG, ByteBudget, DroppableHome
 from ._engine_outcomes import MARK_BYTES, OUTCOME_BYTES, AppendOutcome, SessionPart
 from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
@@ -19,7 +20,10 @@ from .logs import Block, Log, Page, Reading
 from .operations import (
     Append,
     Appended,
+    AttributesChanged,
+    AttributesRead,
     BlockAnnounced,
+    ChangeAttributes,
     ChannelJoined,
     ChannelLeft,
     CountAnnounced,
@@ -29,6 +33,7 @@ from .operations import (
     ListMembersOf,
     LogEnd,
     MembersListed,
+    ReadAttributes,
     ReadLog,
     ReadPage,
     Refusal,
@@ -42,6 +47,9 @@ _NOT_A_MEMBER = -int(Code.NOT_A_MEMBER)
 _STALE_REQUEST = -int(Code.STALE_REQUEST)
 _STALE = Refusal(Code.STALE_REQUEST, "the request is older than what the client called answered, or was another one")
 _REPLACED = Refusal(Code.STALE_REQUEST, "the session went on on another transport")
+_NO_ATTRIBUTES = AttributeStore()
+ATTRIBUTES = b"attributes"
+"""The key of what else a home can drop: no session's id, which has 16 bytes."""
 _NO_MEMBER = Refusal(Code.NOT_A_MEMBER, "the session is no member of the channel")
 _ENDED = Refusal(Code.SESSION_ENDED, "the session has ended")
 
@@ -50,6 +58,9 @@ class _ChannelHome(DroppableHome):
     """One channel."""
 
     __slots__ = (
+        "attribute_seconds",
+        "attributes",
+        "attributes_until",
         "count_told_at",
         "count_wanted",
         "history_entries",
@@ -71,6 +82,7 @@ class _ChannelHome(DroppableHome):
     def __init__(self, name: str, epoch: bytes, config: ServerConfig) -> None:
         super().__init__()
         self.name = name
+        self.attribute_seconds = config.attribute_seconds
         self.known_seconds = config.history_seconds  # how long it knows sessions that left
         settings = config.settings_of(name)
         self.history_seconds = settings.history_seconds
@@ -83,6 +95,8 @@ class _ChannelHome(DroppableHome):
         self.log = Log(epoch)
         self.members: dict[str, bytes] = {}
         self.parts: dict[bytes, SessionPart] = {}
+        self.attributes: AttributeStore | None = None
+        self.attributes_until: float | None = None  # when they end, if nobody is a member (S39)
         self.left: dict[bytes, float] = {}  # sessions that left, and until when that is known; the first to go first
         self.watchers: dict[str, None] = {}
         self.swept_at: float | None = None  # its place in the sweep
@@ -92,11 +106,12 @@ class _ChannelHome(DroppableHome):
     def byte_count(self) -> int:
         """All that can be dropped. Members are not counted: the sessions, and the channels of each, bound their number
         (S45)."""
-        return self.log.byte_count + OUTCOME_BYTES * self.outcomes + MARK_BYTES * len(self.left)
+        attributes = 0 if self.attributes is None else self.attributes.kept_bytes
+        return self.log.byte_count + OUTCOME_BYTES * self.outcomes + MARK_BYTES * len(self.left) + attributes
 
     def ages(self) -> Iterator[tuple[float, bytes]]:
         """The oldest block, and each session that did here what can be dropped."""
-        for key in (LOG, *self.parts):
+        for key in (LOG, ATTRIBUTES, *self.parts):
             at = self.age_of(key)
             if at is not None:
                 yield at, key
@@ -105,6 +120,8 @@ class _ChannelHome(DroppableHome):
         """When the oldest block was appended; when a session left, or was given the last of its outcomes."""
         if key == LOG:
             return self.log.oldest_at
+        if key == ATTRIBUTES:  # as long as somebody is a member they stay
+            return None if self.attributes_until is None else self.attributes_until - self.attribute_seconds
         until = self.left.get(key)
         if until is not None:
             return until - self.known_seconds
@@ -118,9 +135,18 @@ class _ChannelHome(DroppableHome):
         if key == LOG:
             self.log.drop_oldest()
             return
+        if key == ATTRIBUTES:
+            self.drop_attributes()
+            return
         self.outcomes -= self.parts[key].drop_all()
         if key in self.left:
             del self.left[key], self.parts[key]
+
+    def drop_attributes(self) -> None:
+        """They end; their revisions go on."""
+        if self.attributes is not None:
+            self.attributes.clear(self.attributes.revision + 1)
+        self.attributes_until = None
 
 
 class ChannelHomes:
@@ -249,6 +275,8 @@ class ChannelHomes:
         deadlines = [next(iter(home.left.values()))] if home.left else []
         if home.log.oldest_at is not None:
             deadlines.append(home.log.oldest_at + home.history_seconds)
+        if home.attributes_until is not None:
+            deadlines.append(home.attributes_until)
         if deadlines:
             home.swept_at = max(min(deadlines), self._context.now + SWEEP_SECONDS)
             heapq.heappush(self._sweeps, (home.swept_at, home.name))
@@ -259,6 +287,8 @@ class ChannelHomes:
         for session_id in [session_id for session_id, until in home.left.items() if until <= now]:
             del home.left[session_id]
             home.outcomes -= len(home.parts.pop(session_id).by_number)
+        if home.attributes_until is not None and home.attributes_until <= now:
+            home.drop_attributes()
         self._budget.count(home)
         self._schedule_sweep(home)
         if not (home.members or home.watchers or home.left or len(home.log)):
@@ -286,6 +316,7 @@ class ChannelHomes:
         if holder != session_id:
             entries = [operation.joined_entry] if holder is None else [operation.replaced_entry, operation.joined_entry]
             home.members[uid] = session_id
+            home.attributes_until = None
             self._idle.discard(home.name)
             home.parts[session_id] = part
             home.left.pop(session_id, None)
@@ -330,6 +361,7 @@ class ChannelHomes:
         if home.members.get(operation.uid) == operation.session_id:
             del home.members[operation.uid]
             home.sorted_members = None
+            self._age_attributes(home)
             if not home.muted:
                 block = self._append_entries(home, [operation.left_entry])
             elif home.member_events and len(home.members) < self._config.unmute_members:
@@ -352,6 +384,51 @@ class ChannelHomes:
         self._check_idle(home)
         return ChannelLeft(block=block)
 
+    def _age_attributes(self, home: _ChannelHome) -> None:
+        """Attributes of a channel without members end after a while (S39)."""
+        if not home.members and home.attributes:
+            home.attributes_until = self._context.now + self._config.attribute_seconds
+            self._schedule_sweep(home)
+
+    def change_attributes(self, name: str, operation: ChangeAttributes) -> AttributesChanged | Refusal:
+        """Change the attributes of a channel, at the wish of any session; its members are told if that is wished
+        (S39)."""
+        home = self._home(name)
+        session_id, number = operation.session_id, operation.number
+        part = home.parts.get(session_id) or SessionPart()
+        known = self._known(home, part, operation)
+        if known is not None:
+            return known if isinstance(known, AttributesChanged) else _STALE
+        if part.ended:
+            return _ENDED
+        if home.attributes is None:
+            home.attributes = AttributeStore()
+        store = home.attributes
+        revision = self._context.next_number()
+        refusal = store.change(
+            operation, revision, self._config.max_channel_attribute_bytes, self._config.max_attributes
+        )
+        if refusal is not None:
+            return refusal
+        if operation.notice is not None and home.members:
+            self._append_entries(home, [operation.notice])
+        answer = AttributesChanged(revision=revision)
+        if number is not None:
+            if session_id not in home.parts:
+                home.parts[session_id] = part
+                self._keep_left(home, session_id)
+            home.outcomes += part.keep(number, answer, self._context.now, self._config.max_outcomes)
+        self._age_attributes(home)
+        self._budget.bound(home)
+        self._schedule_sweep(home)
+        return answer
+
+    def read_attributes(self, name: str, operation: ReadAttributes) -> AttributesRead:
+        """The attributes of a channel; one that nobody knows has none."""
+        home = self._homes.get(name)
+        store = None if home is None else home.attributes
+        return (_NO_ATTRIBUTES if store is None else store).read(operation.keys)
+
     def _tell_count(self, home: _ChannelHome) -> None:
         """Members of a channel without joins and leaves get their number, now or as soon as they may again (S38)."""
         due_at = home.count_told_at + self._config.member_count_interval_seconds
@@ -369,7 +446,9 @@ class ChannelHomes:
         home.left.pop(session_id, None)
         home.left[session_id] = self._context.now + self._config.history_seconds
 
-    def _known(self, home: _ChannelHome, part: SessionPart, operation: JoinChannel | LeaveChannel) -> Any:
+    def _known(
+        self, home: _ChannelHome, part: SessionPart, operation: JoinChannel | LeaveChannel | ChangeAttributes
+    ) -> Any:
         """What a repeated request is answered with, or None for one that is to be carried out (S46)."""
         oldest = self._context.now - self._config.history_seconds
         home.outcomes -= part.forget(operation.lowest_unanswered, oldest)

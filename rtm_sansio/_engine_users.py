@@ -6,8 +6,10 @@ from __future__ import annotations
 import heapq
 from hmac import compare_digest
 
+from ._engine_attributes import AttributeStore
 from ._engine_bytes import ByteBudget
 from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox
+from ._engine_outcomes import SessionPart
 from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
 from .codes import Code
 from .events import LeaveCause
@@ -16,7 +18,10 @@ from .operations import (
     AppendToInbox,
     Attached,
     AttachSession,
+    AttributesChanged,
+    AttributesRead,
     BlockAnnounced,
+    ChangeAttributes,
     ConfirmAttach,
     ConfirmInbox,
     DetachSession,
@@ -27,6 +32,7 @@ from .operations import (
     LeaveToDo,
     ListChannel,
     OrderToDo,
+    ReadAttributes,
     ReadLog,
     Refusal,
     StrikeToDos,
@@ -37,6 +43,7 @@ from .operations import (
 )
 
 _PAST_LOGINS = 16
+_NO_ATTRIBUTES = AttributeStore()
 
 
 class _UserSession:
@@ -78,11 +85,13 @@ class _UserHome:
     """One user: at most one session, and what is remembered beyond it."""
 
     __slots__ = (
+        "attributes",
         "banned_until",
         "due_at",
         "inbox",
         "last_epoch",
         "left_at",
+        "part",
         "past_logins",
         "session",
         "spoiled",
@@ -94,6 +103,8 @@ class _UserHome:
         self.uid = uid
         self.session: _UserSession | None = None
         self.inbox: Inbox | None = None
+        self.attributes: AttributeStore | None = None
+        self.part: SessionPart | None = None  # the outcomes of the session's own requests here (S46)
         self.left_at: float | None = None  # when its last session ended
         self.last_epoch: int | None = None
         self.spoiled: tuple[int, Refusal] | None = None  # an ended epoch, and what its holder is told
@@ -360,6 +371,40 @@ class UserHomes:
         if inbox.swept_at is not None:
             heapq.heappush(self._sweeps, (inbox.swept_at, uid))
 
+    # -------------------------------------------------------------------------------------------- attributes
+
+    def change_attributes(self, uid: str, operation: ChangeAttributes) -> AttributesChanged | Refusal:
+        """Change the attributes of a user, at the wish of its own session (S39)."""
+        if self._session_of(uid, operation.session_id) is None:
+            return Refusal(Code.SESSION_ENDED, "the session has ended")
+        home, config, now = self._homes[uid], self._config, self._context.now
+        part = home.part = home.part or SessionPart()
+        part.forget(operation.lowest_unanswered, now - config.history_seconds)
+        number = operation.number
+        if number is not None:
+            known = part.by_number.get(number)
+            if known is not None or number < part.lowest:
+                return known or Refusal(Code.STALE_REQUEST, "the request is older than what was called answered")
+        if home.attributes is None:
+            home.attributes = AttributeStore()
+        store = home.attributes
+        revision = self._context.next_number()
+        refusal = store.change(operation, revision, config.max_user_attribute_bytes, config.max_attributes)
+        if refusal is not None:
+            return refusal
+        answer = AttributesChanged(revision=revision)
+        if number is not None:
+            part.keep(number, answer, now, config.max_outcomes)
+        return answer
+
+    def read_attributes(self, uid: str, operation: ReadAttributes) -> AttributesRead:
+        """The attributes of a user; one that nobody knows has none."""
+        home = self._homes.get(uid)
+        if home is not None:
+            self._expire(home)
+        store = None if home is None else home.attributes
+        return (_NO_ATTRIBUTES if store is None else store).read(operation.keys)
+
     # ----------------------------------------------------------------------------------------- ends of sessions
 
     def end(self, operation: EndSession) -> Ended:
@@ -390,8 +435,10 @@ class UserHomes:
 
     def _end_session(self, home: _UserHome, session: _UserSession, cause: LeaveCause, told: Refusal | None) -> None:
         """Take the session out of its user's home; what follows in other homes becomes things to do (E2)."""
-        home.session = None
+        home.session = home.part = None
         home.left_at = self._context.now
+        if home.attributes is not None:
+            home.attributes.clear(self._context.next_number())
         home.past_logins = (*home.past_logins, (session.login_id, self._context.now))[-_PAST_LOGINS:]
         for channel in session.channels:
             todo_id = self._context.next_number()

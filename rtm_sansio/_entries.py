@@ -6,8 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ._link import ProtocolViolation
-from .events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MembersResumed, MessageReceived
+from .events import (
+    ChannelAttributesChanged,
+    ChannelMessageReceived,
+    LeaveCause,
+    MemberJoined,
+    MemberLeft,
+    MembersResumed,
+    MessageReceived,
+)
 from .messages import (
+    AttributesEntry,
     BytesEntry,
     JoinedEntry,
     LeftEntry,
@@ -65,6 +74,15 @@ _EVENTS: dict[type[Any], Callable[[str, Any, int, int | None], Any]] = {
     JoinedEntry: lambda channel, entry, offset, _: MemberJoined(channel=channel, uid=entry.uid, offset=offset),
     LeftEntry: lambda channel, entry, offset, _: MemberLeft(
         channel=channel, uid=entry.uid, cause=_cause(entry.cause), offset=offset
+    ),
+    AttributesEntry: lambda channel, entry, offset, _: ChannelAttributesChanged(
+        channel=channel,
+        uid=entry.uid,
+        replaced=entry.replace,
+        put=entry.put,
+        dropped=entry.drop,
+        changed_at=entry.sent_at / 1000,
+        offset=offset,
     ),
     MembersResumedEntry: lambda channel, entry, offset, _: MembersResumed(channel=channel, offset=offset),
 }

@@ -77,7 +77,7 @@ class Appends:
 
     def publish(self, session: AttachedSession, message: PublishText | PublishBytes) -> bool:
         """Gather a message to a channel; False if there is no room for it."""
-        sent_at = self._unix_milliseconds()
+        sent_at = self._context.unix_milliseconds()
         if type(message) is PublishBytes:
             entry = encode_entry(BytesEntry(session.uid, message.data, sent_at))
         else:
@@ -87,7 +87,7 @@ class Appends:
 
     def send_to_peer(self, session: AttachedSession, message: PeerText | PeerBytes) -> bool:
         """Gather a message to a user; False if there is no room for it."""
-        sent_at = self._unix_milliseconds()
+        sent_at = self._context.unix_milliseconds()
         entry = encode_entry(
             PeerBytesEntry(session.uid, message.data, sent_at, message.offline, message.description)
             if isinstance(message, PeerBytes)
@@ -103,9 +103,6 @@ class Appends:
             message.offline,
         )
         return self._gather(home_of_user(message.uid), None, session, item)
-
-    def _unix_milliseconds(self) -> int:
-        return int((self._context.now + (self._context.wall_offset or 0.0)) * 1000)
 
     def _gather(self, log: str, channel: str | None, session: AttachedSession, item: AppendItem | InboxItem) -> bool:
         outbox = self._outboxes.get(log)

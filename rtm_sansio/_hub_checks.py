@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
-from .checks import body_size, is_valid_name, request_size
+from .checks import attributes_size, body_size, is_valid_name, request_size
 from .codes import Code
 from .config import ServerConfig
 from .messages import (
+    ChangeAttributes,
     CountMembers,
     Join,
     Leave,
@@ -18,7 +19,9 @@ from .messages import (
     PeerText,
     PublishBytes,
     PublishText,
+    ReadChannelAttributes,
     ReadHistory,
+    ReadUserAttributes,
 )
 
 _MAX_OFFSET = (1 << 63) - 1
@@ -48,6 +51,11 @@ class RequestChecks:
             ListMembers: self._of_list,
             CountMembers: self._of_count,
             ReadHistory: self._of_history,
+            ChangeAttributes: self._of_change,
+            ReadUserAttributes: lambda request, joined: self._of_keys(request.uid, Code.INVALID_PEER, request.keys),
+            ReadChannelAttributes: lambda request, joined: self._of_keys(
+                request.channel, Code.INVALID_CHANNEL, request.keys
+            ),
         }
 
     def size_of(self, request: Any, joined: Container[str]) -> int | Fault:
@@ -80,6 +88,46 @@ class RequestChecks:
         if not is_valid_name(request.uid, self._config.max_name_length):
             return Fault(Code.INVALID_PEER, f"a uid is {self._names}")
         return self._of_body(request.uid, body_bytes + body_size(request.description))
+
+    def _of_change(self, request: ChangeAttributes, joined: Container[str]) -> int | Fault:
+        config, put = self._config, request.put
+        if request.channel and not is_valid_name(request.channel, config.max_name_length):
+            return Fault(Code.INVALID_CHANNEL, f"a channel name is {self._names}")
+        fault = self._fault_of_keys((*put, *request.drop))
+        if fault is not None:
+            return fault
+        if any(body_size(value) > config.max_attribute_value_bytes for value in put.values()):
+            text = f"a value has at most {config.max_attribute_value_bytes} bytes"
+            return Fault(Code.ATTRIBUTE_TOO_LARGE, text)
+        most = config.max_channel_attribute_bytes if request.channel else config.max_user_attribute_bytes
+        if sum(body_size(key) + body_size(value) for key, value in put.items()) > most:
+            return Fault(Code.ATTRIBUTES_FULL, f"attributes have at most {most} bytes together")
+        return attributes_size(request.channel, put, request.drop)
+
+    def _of_keys(self, name: str, code: Code, keys: tuple[str, ...]) -> int | Fault:
+        if not is_valid_name(name, self._config.max_name_length):
+            return Fault(code, f"a name is {self._names}")
+        return self._fault_of_keys(keys) or request_size(len(name), *map(body_size, keys))
+
+    def _fault_of_keys(self, keys: tuple[str, ...]) -> Fault | None:
+        config = self._config
+        if len(keys) > config.max_attribute_pairs:
+            return Fault(Code.TOO_MANY_NAMES, f"at most {config.max_attribute_pairs} attributes in one request")
+        if not all(1 <= body_size(key) <= config.max_attribute_key_bytes for key in keys):
+            text = f"the key of an attribute is a text of 1 to {config.max_attribute_key_bytes} bytes"
+            return Fault(Code.INVALID_ATTRIBUTE, text)
+        return None
+
+    def fault_of_wanted(self, attributes: dict[str, str]) -> Fault | None:
+        """What is wrong with the attributes of a statement: the limits of one call do not hold there."""
+        config = self._config
+        sizes = [(body_size(key), body_size(value)) for key, value in attributes.items()]
+        if any(
+            not 1 <= key <= config.max_attribute_key_bytes or value > config.max_attribute_value_bytes
+            for key, value in sizes
+        ):
+            return Fault(Code.INVALID_ATTRIBUTE, "a wanted attribute is longer than it may be")
+        return None
 
     def _of_list(self, request: ListMembers, joined: Container[str]) -> int | Fault:
         if len(request.after) > self._config.max_name_length:

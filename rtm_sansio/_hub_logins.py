@@ -75,6 +75,12 @@ class Logins:
             append_burst_bytes=config.append_burst_bytes,
             max_count_channels=config.max_count_channels,
             max_history_entries=config.max_history_entries,
+            max_attribute_key_bytes=config.max_attribute_key_bytes,
+            max_attribute_value_bytes=config.max_attribute_value_bytes,
+            max_attribute_pairs=config.max_attribute_pairs,
+            max_attributes=config.max_attributes,
+            max_user_attribute_bytes=config.max_user_attribute_bytes,
+            max_channel_attribute_bytes=config.max_channel_attribute_bytes,
         )
 
     # ------------------------------------------------------------------------------------------------ login
@@ -189,6 +195,7 @@ class Logins:
             expires_at=None if expires_in is None else self._context.now + expires_in,
             rate=self._flood_gate.rate_of(attached.session_id),
             inbox_start=attached.inbox,
+            resumed=attached.resumed,
         )
         self._sessions.attach(session, link)
         link.phase = ServerPhase.OPEN

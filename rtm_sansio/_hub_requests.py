@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ._hub_appends import Appends
+from ._hub_attributes import AttributeRequests
 from ._hub_channels import Channels
 from ._hub_checks import Fault, RequestChecks
 from ._hub_engine import EnginePort
@@ -18,6 +19,7 @@ from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedLog
 from .codes import Code
 from .messages import (
+    ChangeAttributes,
     Done,
     Failed,
     Join,
@@ -44,6 +46,8 @@ _STEPS_PER_TURN = 16
 
 _MESSAGES = frozenset((PublishText, PublishBytes, PeerText, PeerBytes))
 """They are gathered; whatever else is asked for waits until they are answered."""
+_WEIGHED = _MESSAGES | {ChangeAttributes}
+"""They cost of the rate of bytes (S55)."""
 
 
 class Requests:
@@ -71,8 +75,10 @@ class Requests:
         self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
         self._steps_left = _STEPS_PER_PASS
         self._parked: deque[AttachedSession] = deque()  # whose next request waits for the next pass
-        self._checks = RequestChecks(context.config)
+        self.checks = RequestChecks(context.config)
         self._reads = Reads(context, transports, engine, fail=self.fail, free=self.free)
+        self.attributes = AttributeRequests(context, transports, engine, fail=self.fail, free=self.free)
+        self._lists = self._reads.actions | self.attributes.reads  # what is answered with a list
         self._actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             PublishText: self._publish,
             PublishBytes: self._publish,
@@ -81,7 +87,8 @@ class Requests:
             Join: self._join,
             Leave: self._leave,
             Logout: self._logout,
-            **self._reads.actions,
+            ChangeAttributes: self.attributes.change,
+            **self._lists,
         }
         self.types = tuple(self._actions)
 
@@ -98,8 +105,8 @@ class Requests:
         units = units_of(message)
         if self._flood_gate.is_flood(link, session, units):
             return
-        size = self._checks.size_of(message, session.channels)
-        body_bytes = size if _is_message(message) and type(size) is int else 0
+        size = self.checks.size_of(message, session.channels)
+        body_bytes = size if type(message) in _WEIGHED and type(size) is int else 0
         if not leaving and self._flood_gate.is_too_fast(session, units, body_bytes):
             text = "more than the welcome's rates of requests or of bytes"
             self.fail(session, message.number, Code.RATE_EXCEEDED, text)
@@ -156,7 +163,7 @@ class Requests:
     def _may_begin(self, link: ServerLink, session: AttachedSession, message: Any) -> bool:
         """Whether there is room for it at present. If not, it is looked at again in the next pass; what is answered
         with a list, when the transport has taken the lists before it (S49, S51)."""
-        if type(message) in self._reads.actions:
+        if type(message) in self._lists:
             if link.unsent + link.reply_bytes < self._config.feed_below_bytes:
                 return True
             if link.unsent >= self._config.feed_below_bytes:

@@ -9,8 +9,8 @@ from ._hub_transports import Transports
 from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, WatchedLog
 from .checks import is_valid_name
 from .codes import Code
-from .messages import ChannelResult, Restored, Want, WantedInbox
-from .operations import ChannelJoined, ChannelLeft, Refusal
+from .messages import AttributesResult, ChannelResult, Restored, Want, WantedInbox
+from .operations import AttributesChanged, ChannelJoined, ChannelLeft, Refusal
 
 _RESULTS_PER_MESSAGE = 256
 _MAX_WANTED = 1024
@@ -20,12 +20,13 @@ _MAX_WANTED = 1024
 class _Statement:
     """One statement while it is carried out, channel by channel."""
 
-    __slots__ = ("open", "placements", "results", "session")
+    __slots__ = ("attributes", "open", "placements", "results", "session")
 
     def __init__(self, session: AttachedSession) -> None:
         self.session = session
         self.open = 1  # one for the statement itself, so that it cannot be answered while it is read
         self.results: list[ChannelResult] = []
+        self.attributes: AttributesResult | None = None
         self.placements: list[tuple[WatchedLog, bytes, int]] = []
 
 
@@ -64,6 +65,9 @@ class Statements:
             start = session.inbox_start
             place = want.inbox or WantedInbox(start.epoch, start.cursor)
             statement.placements.append((session.inbox, place.epoch, place.cursor))
+        if want.attributes is not None and not session.resumed:
+            statement.open += 1
+            self._restore_attributes(statement, want.attributes)
         for name in [name for name in session.channels if name not in names]:
             statement.open += 1
             self._leave(statement, name)
@@ -80,6 +84,21 @@ class Statements:
             else:
                 self._rejoin(statement, wanted.channel, epoch, cursor)
         self._settle(statement)
+
+    def _restore_attributes(self, statement: _Statement, attributes: dict[str, str]) -> None:
+        """The attributes of the old session, in a new one (S25)."""
+
+        def on_changed(answer: AttributesChanged | Refusal) -> None:
+            statement.attributes = (
+                AttributesResult(answer.code, answer.message) if isinstance(answer, Refusal) else AttributesResult()
+            )
+            self._settle(statement)
+
+        fault = self._requests.checks.fault_of_wanted(attributes)
+        if fault is None:
+            self._requests.attributes.restore(statement.session, attributes, on_changed)
+        else:
+            on_changed(Refusal(fault.code, fault.message))
 
     def _leave(self, statement: _Statement, name: str) -> None:
         def on_left(answer: ChannelLeft | Refusal) -> None:
@@ -126,7 +145,8 @@ class Statements:
         results = statement.results
         for start in range(0, max(1, len(results)), _RESULTS_PER_MESSAGE):
             piece = tuple(results[start : start + _RESULTS_PER_MESSAGE])
-            self._transports.reply(link, Restored(piece, more=start + _RESULTS_PER_MESSAGE < len(results)))
+            more = start + _RESULTS_PER_MESSAGE < len(results)
+            self._transports.reply(link, Restored(piece, more, None if more else statement.attributes))
         for channel, epoch, cursor in statement.placements:
             self._channels.place(link, session, channel, epoch, cursor)
         self._requests.free(session)

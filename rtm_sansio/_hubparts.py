@@ -42,6 +42,10 @@ class HubContext:
         """Unix seconds; None if the driver has not told them."""
         return None if self.wall_offset is None else self.now + self.wall_offset
 
+    def unix_milliseconds(self) -> int:
+        """The wall clock for what stands in entries and answers; of a monotonic one if the driver has told no other."""
+        return int((self.now + (self.wall_offset or 0.0)) * 1000)
+
     def expires_in(self, expires_at: float | None) -> float | None:
         """How long a token is good for; None is for ever. Raises InvalidState for a time that nobody can tell."""
         if expires_at is None:
@@ -160,6 +164,7 @@ class AttachedSession:
         "positions",
         "rate",
         "reading",
+        "resumed",
         "session_id",
         "stated",
         "uid",
@@ -179,7 +184,9 @@ class AttachedSession:
         expires_at: float | None,
         rate: Rate,
         inbox_start: InboxStart,
+        resumed: bool,
     ) -> None:
+        self.resumed = resumed
         self.inbox: WatchedLog | None = None
         self.inbox_start = inbox_start
         self.inbox_confirmed = 0  # as the engine was told (S56)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
-from .checks import message_size
+from .checks import attributes_size, message_size
 from .messages import (
+    ChangeAttributes,
     CountMembers,
     Join,
     Leave,
@@ -15,7 +16,9 @@ from .messages import (
     PeerText,
     PublishBytes,
     PublishText,
+    ReadChannelAttributes,
     ReadHistory,
+    ReadUserAttributes,
     RenewToken,
     units_of,
 )
@@ -31,6 +34,9 @@ OpenMessage = (
     | ListMembers
     | CountMembers
     | ReadHistory
+    | ChangeAttributes
+    | ReadUserAttributes
+    | ReadChannelAttributes
 )
 
 
@@ -52,6 +58,8 @@ class OpenRequest:
         elif isinstance(message, (PeerText, PeerBytes)):
             body = message.text if isinstance(message, PeerText) else message.data
             self.byte_count = message_size(message.uid, body, message.description)
+        elif isinstance(message, ChangeAttributes):
+            self.byte_count = attributes_size(message.channel, message.put, message.drop)
         self.transmitted = False
         """Whether any transport ever got it: then the server may have carried it out."""
         self.repeated = False

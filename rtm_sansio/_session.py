@@ -71,6 +71,12 @@ def fits(welcome: Welcome) -> bool:
         limits.append_bytes_per_second,
         limits.max_count_channels,
         limits.max_history_entries,
+        limits.max_attribute_key_bytes,
+        limits.max_attribute_value_bytes,
+        limits.max_attribute_pairs,
+        limits.max_attributes,
+        limits.max_user_attribute_bytes,
+        limits.max_channel_attribute_bytes,
     )
     return (
         len(welcome.session_id) == _ID_BYTES

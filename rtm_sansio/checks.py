@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from .errors import InvalidArgument
@@ -29,6 +29,82 @@ def check_name(name: str, what: str, max_length: int) -> None:
         raise InvalidArgument(
             f"the {what} {shown!r} ({len(name)} characters) is not 1 to {max_length} printable ASCII characters",
             code=f"invalid_{what}",
+        )
+
+
+def text_size(text: object) -> int | None:
+    """The bytes of a text in UTF-8; None for what is no such text."""
+    if not isinstance(text, str):
+        return None
+    if text.isascii():
+        return len(text)
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return None
+
+
+def attributes_size(channel: str, put: Mapping[str, str], drop: Sequence[str]) -> int:
+    """What a change of attributes costs of the rate of bytes (S55): the same for both roles."""
+    sizes = [text_size(text) or 0 for text in (*put, *put.values(), *drop)]
+    return request_size(len(channel), *sizes)
+
+
+def check_keys(keys: Iterable[str], max_count: int, max_bytes: int, *, least: int = 1) -> tuple[str, ...]:
+    """The keys, each once. Raise unless they are ``least`` to ``max_count`` texts of 1 to ``max_bytes`` bytes; a single
+    str is a mistake."""
+    if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable):
+        raise InvalidArgument(
+            f"keys must be given as a list of str, not as {type(keys).__name__}", code="invalid_attribute"
+        )
+    found: dict[str, None] = {}
+    for key in keys:
+        size = text_size(key)
+        if size is None or not 1 <= size <= max_bytes:
+            what = f"{size} bytes" if size is not None else f"a {type(key).__name__} that is no UTF-8 text"
+            raise InvalidArgument(
+                f"the key of an attribute is a str of 1 to {max_bytes} bytes; this one is {what}",
+                code="invalid_attribute",
+            )
+        found[key] = None
+    if not least <= len(found) <= max_count:
+        raise InvalidArgument(
+            f"{len(found)} attributes were given; {least} to {max_count} are possible in one call",
+            code="too_many_names",
+        )
+    return tuple(found)
+
+
+def check_mapping(put: Mapping[str, str] | None) -> dict[str, str]:
+    """The attributes to be set, as a dict of their own. Raise for what is no mapping."""
+    if put is None:
+        return {}
+    if not isinstance(put, Mapping):
+        raise InvalidArgument(
+            f"attributes must be given as a dict of str to str, not as {type(put).__name__}", code="invalid_attribute"
+        )
+    return dict(put)
+
+
+def check_values(put: Mapping[str, str], max_value_bytes: int, max_bytes: int) -> None:
+    """Raise unless the values of attributes are texts within their limits, each and all together with their keys."""
+    total = 0
+    for key, value in put.items():
+        size = text_size(value)
+        if size is None:
+            raise InvalidArgument(
+                f"the value of the attribute {key!r} must be a str that can be encoded, not {type(value).__name__}",
+                code="invalid_attribute",
+            )
+        if size > max_value_bytes:
+            raise InvalidArgument(
+                f"the value of the attribute {key!r} has {size} bytes; the limit is {max_value_bytes}",
+                code="attribute_too_large",
+            )
+        total += size + (text_size(key) or 0)
+    if total > max_bytes:
+        raise InvalidArgument(
+            f"the attributes have {total} bytes together; the limit is {max_bytes}", code="attributes_full"
         )
 
 

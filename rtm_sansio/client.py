@@ -12,7 +12,7 @@ the tokens; what they share is in ``_context``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ._answers import ANSWERS
@@ -28,11 +28,14 @@ from .checks import (
     check_body,
     check_count,
     check_description,
+    check_keys,
+    check_mapping,
     check_name,
     check_names,
     check_offset,
     check_timeout,
     check_token,
+    check_values,
 )
 from .codes import code_kind
 from .config import ClientConfig
@@ -41,6 +44,8 @@ from .errors import InvalidArgument, InvalidState, NotConnected, NotLoggedIn, Tr
 from .messages import (
     INBOX,
     LOGIN_BYTES,
+    ChangeAttributes,
+    Changed,
     CountMembers,
     Done,
     Entries,
@@ -59,7 +64,9 @@ from .messages import (
     PeerText,
     PublishBytes,
     PublishText,
+    ReadChannelAttributes,
     ReadHistory,
+    ReadUserAttributes,
     Renewed,
     Restored,
     Sent,
@@ -126,6 +133,7 @@ class ClientCore:
                 Joined: conversation.on_joined,
                 Renewed: conversation.on_renewed,
                 Failed: conversation.on_failed,
+                Changed: conversation.on_changed,
                 MemberCount: self._channels.take_count,
                 **dict.fromkeys(ANSWERS, conversation.on_answer),
             },
@@ -301,6 +309,69 @@ class ClientCore:
         else:
             request = PeerBytes(number, uid, message, bool(offline), description)
         return self._conversation.open(request, timeout_seconds)
+
+    def change_attributes(
+        self,
+        channel: str = "",
+        *,
+        put: Mapping[str, str] | None = None,
+        drop: Iterable[str] = (),
+        replace: bool = False,
+        expected_revision: int | None = None,
+        notify: bool = False,
+        timeout_seconds: float | None = None,
+        now: float,
+    ) -> int:
+        """Change attributes: of a channel, joined or not, or (without ``channel``) one's own; completes with an
+        AttributesReceipt (S39).
+
+        With ``replace`` none are left but those of ``put``; else ``drop`` goes and ``put`` is added. It is carried out
+        wholly, or refused, also (``revision_conflict``) if ``expected_revision`` is not the present one. With
+        ``notify`` the members of the channel are told.
+
+        Raises InvalidArgument, NotConnected, RequestsFull.
+        """
+        self._check_connected("attributes")
+        limits = self._conversation.limits
+        if channel:
+            check_name(channel, "channel", limits.max_name_length)
+        put = check_mapping(put)
+        pairs, key_bytes = limits.max_attribute_pairs, limits.max_attribute_key_bytes
+        gone = [key for key in check_keys(drop, pairs, key_bytes, least=0) if key not in put]
+        check_keys((*put, *gone), pairs, key_bytes, least=0 if replace else 1)
+        most = limits.max_channel_attribute_bytes if channel else limits.max_user_attribute_bytes
+        check_values(put, limits.max_attribute_value_bytes, most)
+        check_offset(expected_revision, "expected_revision")
+        number = self._next_request(timeout_seconds, now)
+        told = bool(channel) and notify
+        request = ChangeAttributes(number, channel, replace, put, tuple(gone), expected_revision, told)
+        return self._conversation.open(request, timeout_seconds)
+
+    def read_attributes(
+        self,
+        *,
+        uid: str | None = None,
+        channel: str | None = None,
+        keys: Iterable[str] = (),
+        timeout_seconds: float | None = None,
+        now: float,
+    ) -> int:
+        """Ask for the attributes of a user or of a channel, joined or not: those of ``keys``, or all; completes with
+        an AttributeSnapshot (S39).
+
+        Raises InvalidArgument, NotConnected, RequestsFull.
+        """
+        self._check_connected("attributes")
+        limits = self._conversation.limits
+        names = check_keys(keys, limits.max_attribute_pairs, limits.max_attribute_key_bytes, least=0)
+        if channel is not None:
+            check_name(channel, "channel", limits.max_name_length)
+            number = self._next_request(timeout_seconds, now)
+            return self._conversation.open(ReadChannelAttributes(number, channel, names), timeout_seconds)
+        name = self._connection.uid if uid is None else uid
+        check_name(name, "uid", limits.max_name_length)
+        number = self._next_request(timeout_seconds, now)
+        return self._conversation.open(ReadUserAttributes(number, name, names), timeout_seconds)
 
     def list_members(self, channel: str, *, after: str = "", timeout_seconds: float | None = None, now: float) -> int:
         """Ask for members of a joined channel, in the order of their uids, behind ``after``; completes with a

@@ -69,6 +69,10 @@ class Code(enum.IntEnum):
     INVALID_PEER = 4313
     INBOX_FULL = 4314
     SENDER_SHARE = 4315
+    INVALID_ATTRIBUTE = 4316
+    ATTRIBUTE_TOO_LARGE = 4317
+    ATTRIBUTES_FULL = 4318
+    REVISION_CONFLICT = 4319
 
 
 def code_kind(code: int) -> CodeKind | None:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from .errors import ConfigError
 
+_ATTRIBUTE_FRAME_BYTES = 64
+"""What an attribute takes in an answer besides key, value and writer."""
 _SHORTEST_SECONDS = 0.0001
 """What a timer can still tell from the present."""
 
@@ -262,6 +264,20 @@ class ServerConfig(_Settings):
     """Entries of one page of a channel's history."""
     channel_settings: tuple[ChannelSettings, ...] = ()
     """What holds for the channels of a name pattern; the first that matches counts."""
+    max_attribute_key_bytes: int = 32
+    """Bytes of the key of an attribute (S45)."""
+    max_attribute_value_bytes: int = 8 * 1024
+    """Bytes of its value (S45)."""
+    max_attribute_pairs: int = 32
+    """Attributes of one call (S45)."""
+    max_attributes: int = 256
+    """Attributes of one user or channel."""
+    max_user_attribute_bytes: int = 16 * 1024
+    """Bytes of the keys and values of one user (S45)."""
+    max_channel_attribute_bytes: int = 32 * 1024
+    """Bytes of the keys and values of one channel (S45)."""
+    attribute_seconds: float = 300.0
+    """The attributes of a channel outlive its last member by this (S39)."""
     member_count_interval_seconds: float = 1.0
     """Members of a channel without joins and leaves get their number at most this often (S38)."""
     append_bytes_per_second: int = 1024 * 1024
@@ -326,6 +342,18 @@ class ServerConfig(_Settings):
             raise ConfigError(
                 f"append_burst_bytes ({self.append_burst_bytes}) must be at least twice max_request_bytes "
                 f"({self.max_request_bytes}): a client keeps back half of it (S55)"
+            )
+        largest = max(self.max_user_attribute_bytes, self.max_channel_attribute_bytes)
+        per_attribute = self.max_name_length + _ATTRIBUTE_FRAME_BYTES
+        if largest + self.max_attributes * per_attribute > self.max_frame_bytes:
+            raise ConfigError(
+                f"{self.max_attributes} attributes with {largest} bytes do not fit into max_frame_bytes "
+                f"({self.max_frame_bytes}), in which they are read (S45)"
+            )
+        if largest + 1024 > self.max_request_bytes:
+            raise ConfigError(
+                f"{largest} bytes of attributes do not fit into max_request_bytes ({self.max_request_bytes}), in which "
+                "they are set (S45)"
             )
         self._check_channel_settings()
         if self.max_request_bytes < self.max_message_bytes + 1024:

@@ -23,6 +23,9 @@ from .operations import (
     Append,
     AppendToInbox,
     AttachSession,
+    AttributesChanged,
+    AttributesRead,
+    ChangeAttributes,
     ConfirmAttach,
     ConfirmInbox,
     CountMembersOf,
@@ -34,9 +37,11 @@ from .operations import (
     ListMembersOf,
     Operation,
     PostOrder,
+    ReadAttributes,
     ReadLog,
     ReadOrders,
     ReadPage,
+    Refusal,
     StrikeToDos,
     TakeToDos,
     WatchChannel,
@@ -67,6 +72,8 @@ class MemoryEngine:
             LeaveChannel: channels.leave,
             Append: channels.append,
             ReadLog: self._read_log,
+            ChangeAttributes: self._change_attributes,
+            ReadAttributes: self._read_attributes,
             ListMembersOf: channels.list_members,
             CountMembersOf: channels.count_members,
             ReadPage: channels.read_page,
@@ -77,6 +84,14 @@ class MemoryEngine:
     def _read_log(self, operation: ReadLog) -> Reading:
         kind, name = operation.log[:2], operation.log[2:]
         return (self._users if kind == USER_PREFIX else self._channels).read(name, operation)
+
+    def _change_attributes(self, operation: ChangeAttributes) -> AttributesChanged | Refusal:
+        kind, name = operation.home[:2], operation.home[2:]
+        return (self._users if kind == USER_PREFIX else self._channels).change_attributes(name, operation)
+
+    def _read_attributes(self, operation: ReadAttributes) -> AttributesRead:
+        kind, name = operation.home[:2], operation.home[2:]
+        return (self._users if kind == USER_PREFIX else self._channels).read_attributes(name, operation)
 
     def execute(self, operation: Operation, *, now: float) -> Answer:
         """Carry out one operation, atomically."""

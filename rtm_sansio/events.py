@@ -56,6 +56,13 @@ class ReconnectProblem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str
 
 
+class AttributesLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One's own attributes could not be set again after a reconnect (S25); the connection goes on."""
+
+    code: str
+    message: str
+
+
 class EventsDropped(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """``count`` older events of this home were dropped because nobody iterated it (S52). ``home`` is "" for the
     client."""
@@ -133,6 +140,19 @@ class MembersResumed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     offset: int
 
 
+class ChannelAttributesChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A user changed the channel's attributes, and wished the members to know (S39): all were replaced by ``put``, or
+    ``dropped`` went and ``put`` was added. ``changed_at`` in Unix seconds of the server."""
+
+    channel: str
+    uid: str
+    replaced: bool
+    put: dict[str, str]
+    dropped: tuple[str, ...]
+    changed_at: float
+    offset: int
+
+
 class MessagesLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """``count`` entries of the channel are gone for this reader (S33); None if their number cannot be known.
 
@@ -193,6 +213,33 @@ class TokenReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_in: float | None
 
 
+class AttributesReceipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The attributes were changed; ``revision`` is theirs now. Revisions rise, and go on across sessions (S39)."""
+
+    revision: int
+
+
+class Attribute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An attribute: its value, the revision that set it, who did that, and when (Unix seconds of the server)."""
+
+    value: str
+    revision: int
+    uid: str
+    updated_at: float
+
+
+class AttributeSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """The attributes of a user or a channel, and the revision of all together, 0 if none were ever set (S39)."""
+
+    revision: int
+    attributes: dict[str, Attribute]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """The values by their keys."""
+        return {key: attribute.value for key, attribute in self.attributes.items()}
+
+
 class MemberPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Members of a channel, in the order of their uids, as of ``offset`` of ``epoch``: joins and leaves with a greater
     offset apply to them (S47).
@@ -218,7 +265,7 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     channel: str
     epoch: bytes
-    events: tuple[ChannelMessageReceived | MemberJoined | MemberLeft | MembersResumed, ...]
+    events: tuple[ChannelMessageReceived | MemberJoined | MemberLeft | MembersResumed | ChannelAttributesChanged, ...]
     first_offset: int
     last_offset: int
     more: bool
@@ -235,7 +282,18 @@ class MemberCounts(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     counts: dict[str, int]
 
 
-RequestResult = SendReceipt | PeerDelivery | JoinReceipt | TokenReceipt | MemberPage | HistoryPage | MemberCounts | None
+RequestResult = (
+    SendReceipt
+    | PeerDelivery
+    | JoinReceipt
+    | TokenReceipt
+    | AttributesReceipt
+    | AttributeSnapshot
+    | MemberPage
+    | HistoryPage
+    | MemberCounts
+    | None
+)
 
 
 class RequestCompleted(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,6 +317,7 @@ ClientEvent = (
     | TokenExpired
     | TokenWillExpire
     | ReconnectProblem
+    | AttributesLost
     | EventsDropped
 )
 ChannelEvent = (
@@ -267,6 +326,7 @@ ChannelEvent = (
     | MemberLeft
     | MemberCountChanged
     | MembersResumed
+    | ChannelAttributesChanged
     | MessagesLost
     | ChannelLost
 )

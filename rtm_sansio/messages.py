@@ -74,10 +74,12 @@ class WantedInbox(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Want(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """All that the client wants, right behind ``login`` (S59). ``inbox`` is nil before the first welcome of a
-    ``login``: then it begins where that says (S56)."""
+    ``login``: then it begins where that says (S56). ``attributes`` are one's own, which a new session is given; nil
+    leaves it without."""
 
     channels: tuple[WantedChannel, ...]
     inbox: WantedInbox | None = None
+    attributes: dict[str, str] | None = None
 
 
 class Logout(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
@@ -169,6 +171,37 @@ class PeerBytes(msgspec.Struct, array_like=True, tag=25, frozen=True, gc=False):
     description: str = ""
 
 
+class ChangeAttributes(msgspec.Struct, array_like=True, tag=26, frozen=True):
+    """Change attributes: of the channel, or of oneself if ``channel`` is "" (S39). With ``replace`` none are left but
+    those of ``put``; else ``drop`` goes and ``put`` is added. Carried out wholly, or refused: also if
+    ``expected_revision`` is not the present one. With ``notify`` the channel's members are told. Answered by
+    ``Changed``."""
+
+    number: int
+    channel: str
+    replace: bool
+    put: dict[str, str]
+    drop: tuple[str, ...] = ()
+    expected_revision: int | None = None
+    notify: bool = False
+
+
+class ReadUserAttributes(msgspec.Struct, array_like=True, tag=27, frozen=True, gc=False):
+    """The attributes of a user: those of ``keys``, or all. Answered by ``Attributes``."""
+
+    number: int
+    uid: str
+    keys: tuple[str, ...] = ()
+
+
+class ReadChannelAttributes(msgspec.Struct, array_like=True, tag=28, frozen=True, gc=False):
+    """The attributes of a channel, joined or not: those of ``keys``, or all. Answered by ``Attributes``."""
+
+    number: int
+    channel: str
+    keys: tuple[str, ...] = ()
+
+
 class ListMembers(msgspec.Struct, array_like=True, tag=21, frozen=True, gc=False):
     """A page of a joined channel's members, in the order of their uids, behind ``after`` (S47). Answered by
     ``Members``."""
@@ -208,6 +241,9 @@ Request = (
     | ListMembers
     | CountMembers
     | ReadHistory
+    | ChangeAttributes
+    | ReadUserAttributes
+    | ReadChannelAttributes
     | Logout
 )
 ClientMessage = (
@@ -227,6 +263,9 @@ ClientMessage = (
     | ListMembers
     | CountMembers
     | ReadHistory
+    | ChangeAttributes
+    | ReadUserAttributes
+    | ReadChannelAttributes
 )
 
 
@@ -251,6 +290,12 @@ class Limits(msgspec.Struct, array_like=True, frozen=True, gc=False):
     append_burst_bytes: int
     max_count_channels: int
     max_history_entries: int
+    max_attribute_key_bytes: int
+    max_attribute_value_bytes: int
+    max_attribute_pairs: int
+    max_attributes: int
+    max_user_attribute_bytes: int
+    max_channel_attribute_bytes: int
 
 
 class InboxPlace(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -294,11 +339,20 @@ class ChannelResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
     message: str = ""
 
 
+class AttributesResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What became of the wanted attributes: ``code`` 0, or why they cannot be had."""
+
+    code: int = 0
+    message: str = ""
+
+
 class Restored(msgspec.Struct, array_like=True, tag=3, frozen=True):
-    """The answer to ``Want``, in as many messages as the size of a WebSocket message needs; ``more`` follow (S59)."""
+    """The answer to ``Want``, in as many messages as the size of a WebSocket message needs; ``more`` follow (S59).
+    ``attributes`` stands in the last one if a new session was given some."""
 
     channels: tuple[ChannelResult, ...]
     more: bool = False
+    attributes: AttributesResult | None = None
 
 
 class Kicked(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
@@ -382,6 +436,31 @@ class PeerSent(msgspec.Struct, array_like=True, tag=24, frozen=True, gc=False):
     sent_at: int
 
 
+class Changed(msgspec.Struct, array_like=True, tag=25, frozen=True, gc=False):
+    """The attributes are changed; their revision is this one now."""
+
+    number: int
+    revision: int
+
+
+class Attribute(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One attribute, the revision that set it, who did, and when (Unix milliseconds)."""
+
+    key: str
+    value: str
+    revision: int
+    uid: str
+    updated_at: int
+
+
+class Attributes(msgspec.Struct, array_like=True, tag=26, frozen=True):
+    """Attributes, and the revision of all together."""
+
+    number: int
+    revision: int
+    attributes: tuple[Attribute, ...]
+
+
 class Members(msgspec.Struct, array_like=True, tag=21, frozen=True):
     """A page of members as of ``offset`` of ``epoch``; joins and leaves behind it apply to the list (S47). ``more``
     follow behind the last uid."""
@@ -457,7 +536,26 @@ class PeerBytesEntry(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=Fal
     description: str = ""
 
 
-Entry = TextEntry | BytesEntry | JoinedEntry | LeftEntry | MembersResumedEntry | PeerTextEntry | PeerBytesEntry
+class AttributesEntry(msgspec.Struct, array_like=True, tag=8, frozen=True):
+    """A user changed the channel's attributes: all were replaced by ``put``, or ``drop`` went and ``put`` was added."""
+
+    uid: str
+    replace: bool
+    put: dict[str, str]
+    drop: tuple[str, ...]
+    sent_at: int
+
+
+Entry = (
+    TextEntry
+    | BytesEntry
+    | JoinedEntry
+    | LeftEntry
+    | MembersResumedEntry
+    | PeerTextEntry
+    | PeerBytesEntry
+    | AttributesEntry
+)
 
 
 class Entries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
@@ -523,6 +621,8 @@ ServerMessage = (
     | MemberCounts
     | History
     | PeerSent
+    | Changed
+    | Attributes
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -699,10 +799,14 @@ def server_decoder() -> BatchDecoder[ServerMessage]:
 
 _LIST_UNITS = 64
 _HISTORY_UNITS = 16
+_ATTRIBUTES_UNITS = 16
 _UNITS: dict[type[Any], Callable[[Any], int]] = {
     CountMembers: lambda request: len(request.channels),
     ListMembers: lambda request: _LIST_UNITS,
     ReadHistory: lambda request: _HISTORY_UNITS,
+    ChangeAttributes: lambda request: len(request.put) + len(request.drop),
+    ReadUserAttributes: lambda request: len(request.keys) or _ATTRIBUTES_UNITS,
+    ReadChannelAttributes: lambda request: len(request.keys) or _ATTRIBUTES_UNITS,
 }
 
 

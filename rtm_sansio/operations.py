@@ -183,6 +183,56 @@ class InboxAppended(msgspec.Struct, frozen=True, kw_only=True):
     repeated: dict[int, int] | None = None
 
 
+class ChangeAttributes(_Discreet, frozen=True, kw_only=True):
+    """Change attributes in the home of a user, who must be the session's, or of a channel: all of it or nothing (S39).
+
+    ``replace`` leaves none but those of ``put``; else ``drop`` goes and ``put`` is added. Refused if the revision is
+    not the one expected, if there is one. ``number`` is None in a statement, whose repetition is harmless (S59).
+    ``notice`` is what is appended to the channel's log, if its members are to be told. Answer: ``AttributesChanged``.
+    """
+
+    home: str
+    uid: str
+    session_id: bytes
+    number: int | None
+    lowest_unanswered: int
+    replace: bool
+    put: dict[str, str]
+    drop: tuple[str, ...]
+    expected_revision: int | None
+    notice: bytes | None
+    changed_at: int
+
+
+class AttributesChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The attributes' revision after the change."""
+
+    revision: int
+
+
+class ReadAttributes(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The attributes of a home: those of ``keys``, or all. Changes nothing. Answer: ``AttributesRead``."""
+
+    home: str
+    keys: tuple[str, ...]
+
+
+class Attribute(msgspec.Struct, frozen=True, gc=False):
+    """One attribute: its value, the revision that set it, who did, and when (Unix milliseconds)."""
+
+    value: str
+    revision: int
+    uid: str
+    updated_at: int
+
+
+class AttributesRead(msgspec.Struct, frozen=True, kw_only=True):
+    """Attributes by key, and the revision of all together."""
+
+    revision: int
+    attributes: dict[str, Attribute]
+
+
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
     """Whether there was a session to end, and what follows from it."""
 
@@ -403,10 +453,11 @@ UserOperation = (
     | TakeToDos
 )
 ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ListMembersOf | CountMembersOf | ReadPage
-READS = (ReadLog, ListMembersOf, CountMembersOf, ReadPage)
+AttributesOperation = ChangeAttributes | ReadAttributes
+READS = (ReadLog, ListMembersOf, CountMembersOf, ReadPage, ReadAttributes)
 """They change nothing, and may be carried out beside other calls on their home."""
 NodeOperation = PostOrder | ReadOrders
-Operation = UserOperation | ChannelOperation | ReadLog | NodeOperation
+Operation = UserOperation | ChannelOperation | AttributesOperation | ReadLog | NodeOperation
 Answer = (
     Attached
     | Ended
@@ -414,6 +465,8 @@ Answer = (
     | ChannelLeft
     | Appended
     | InboxAppended
+    | AttributesChanged
+    | AttributesRead
     | Reading
     | Page
     | MembersListed
@@ -430,6 +483,8 @@ def home_of_operation(operation: Operation) -> str:
     """The home that an operation touches: calls on one home are not in flight together (S46)."""
     if isinstance(operation, ReadLog):
         return operation.log
+    if isinstance(operation, (ChangeAttributes, ReadAttributes)):
+        return operation.home
     if isinstance(
         operation, (WatchChannel, JoinChannel, LeaveChannel, Append, ListMembersOf, CountMembersOf, ReadPage)
     ):

@@ -16,6 +16,7 @@ import msgspec
 
 from .errors import ChannelUnavailable, InvalidArgument, InvalidState, RtmError, SessionEnded
 from .events import (
+    ChannelAttributesChanged,
     ChannelEvent,
     ChannelLost,
     ChannelMessageReceived,
@@ -43,6 +44,8 @@ def event_bytes(event: Any) -> int:
     kind = type(event)  # pyright: ignore[reportUnknownVariableType]
     if kind is ChannelMessageReceived:
         return _text_bytes(event.message) + len(event.uid)
+    if kind is ChannelAttributesChanged:
+        return len(event.uid) + sum(map(_text_bytes, (*event.put, *event.put.values(), *event.dropped)))
     if kind is MessageReceived:
         return _text_bytes(event.message) + _text_bytes(event.description) + len(event.uid)
     if kind is MemberJoined or kind is MemberLeft:

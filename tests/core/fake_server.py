@@ -70,6 +70,12 @@ def limits(**changes: Any) -> Limits:
         "append_burst_bytes": 4 * 1024 * 1024,
         "max_count_channels": 32,
         "max_history_entries": 256,
+        "max_attribute_key_bytes": 32,
+        "max_attribute_value_bytes": 8 * 1024,
+        "max_attribute_pairs": 32,
+        "max_attributes": 256,
+        "max_user_attribute_bytes": 16 * 1024,
+        "max_channel_attribute_bytes": 32 * 1024,
     }
     return Limits(**(figures | changes))
 
