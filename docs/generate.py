@@ -79,6 +79,7 @@ _MEANINGS = {
     Code.ATTRIBUTE_TOO_LARGE: "a value exceeds `max_attribute_value_bytes`",
     Code.ATTRIBUTES_FULL: "there would be more attributes, or more bytes of them, than a user or a channel may have",
     Code.REVISION_CONFLICT: "the attributes were changed meanwhile: their revision is not the expected one",
+    Code.TOO_MANY_SUBSCRIPTIONS: "`max_status_subscriptions` users would be exceeded",
     Code.SENDER_SHARE: "as many messages of this sender are kept for the user as may be",
 }
 
@@ -183,6 +184,8 @@ def part_table() -> str:
         messages.ChannelResult,
         messages.AttributesResult,
         messages.Attribute,
+        messages.WantedStatus,
+        messages.UserStatus,
     )
     return _table(("array", "fields"), [(f"`{struct.__name__}`", _fields(struct)) for struct in structs])
 
@@ -212,6 +215,9 @@ def limit_table() -> str:
         "max_attributes": config.max_attributes,
         "max_user_attribute_bytes": config.max_user_attribute_bytes,
         "max_channel_attribute_bytes": config.max_channel_attribute_bytes,
+        "max_status_query": config.max_status_query,
+        "max_status_subscriptions": config.max_status_subscriptions,
+        "unreachable": config.unreachable_seconds,
     }
     return _table(
         ("limit", "unit", "default", "what it bounds"),
@@ -246,6 +252,9 @@ _LIMITS = {
     "max_attributes": ("keys", "of one user or channel"),
     "max_user_attribute_bytes": ("bytes", "keys and values of one user together"),
     "max_channel_attribute_bytes": ("bytes", "keys and values of one channel together"),
+    "max_status_query": ("users", "of one `ReadStatus`"),
+    "max_status_subscriptions": ("users", "whose status a session watches, and of one `WatchStatus`"),
+    "unreachable": ("s", "a user of whom nothing was heard for this long is unreachable"),
 }
 
 

@@ -28,6 +28,7 @@ from .messages import (
     Want,
     WantedChannel,
     WantedInbox,
+    WantedStatus,
 )
 
 
@@ -145,13 +146,13 @@ class Channels:
             reader.transport_gone()
         self._results.clear()
 
-    def statement(self, attributes: dict[str, str] | None = None) -> Want:
-        """All that is wanted now, with the cursors (S59), and one's own ``attributes``."""
+    def statement(self, attributes: dict[str, str] | None = None, statuses: tuple[WantedStatus, ...] = ()) -> Want:
+        """All that is wanted now, with the cursors (S59), one's own ``attributes``, and the ``statuses`` watched."""
         wanted = [WantedChannel(reader.name, reader.epoch, reader.cursor) for reader in self._joined]
         self._stated = {one.channel: True for one in wanted} | dict.fromkeys(self._joining, False)
         wanted += [WantedChannel(name) for name in self._joining]
         inbox = None if self._inbox is None else WantedInbox(self._inbox.epoch, self._inbox.cursor)
-        return Want(tuple(wanted), inbox, attributes)
+        return Want(tuple(wanted), inbox, attributes, statuses)
 
     def collect(self, answer: Restored) -> bool:
         """A piece of the answer to the statement. Whether it is the last; then each wanted channel has its result,

@@ -325,7 +325,8 @@ class Connection:
             login_epoch=None if session is None else session.login_epoch,
             attach=None if session is None else session.attach,
         )
-        want = self._channels.statement(self._conversation.own_attributes.wanted)
+        conversation = self._conversation
+        want = self._channels.statement(conversation.own_attributes.wanted, conversation.status_watch.wanted)
         link.post(message)
         if len(encode_in_pieces([message, want], LOGIN_BYTES)) == 1:
             link.post(want)
@@ -382,6 +383,7 @@ class Connection:
         link = self.link
         assert link is not None
         self._conversation.own_attributes.collect(restored.attributes)
+        self._conversation.status_watch.collect(restored.unwatched)
         if not self._channels.collect(restored):
             return
         link.phase = LinkPhase.UP

@@ -13,10 +13,11 @@ from ._link import ClientLink, LinkPhase, ProtocolViolation
 from ._own_attributes import OwnAttributes
 from ._requests import OpenMessage, OpenRequest, OpenRequests
 from ._session import Session
+from ._status_watch import StatusWatch
 from ._token_part import TokenPart
 from .codes import Code, code_name
 from .errors import Outcome, RequestAbandoned, RequestRefused, RequestsFull, RequestTimeout, RtmError
-from .events import AttributesReceipt, SendReceipt, TokenReceipt
+from .events import AttributesReceipt, OnlineStatuses, SendReceipt, TokenReceipt
 from .messages import (
     ChangeAttributes,
     Changed,
@@ -31,9 +32,13 @@ from .messages import (
     Progress,
     PublishBytes,
     PublishText,
+    ReadStatus,
     Renewed,
     RenewToken,
     Sent,
+    Statuses,
+    UnwatchStatus,
+    WatchStatus,
 )
 
 _PUBLISHES = (PublishText, PublishBytes)
@@ -57,6 +62,7 @@ class Conversation:
         "_to_transmit",
         "_token",
         "own_attributes",
+        "status_watch",
     )
 
     def __init__(self, context: Context, channels: Channels, token: TokenPart) -> None:
@@ -64,6 +70,7 @@ class Conversation:
         self._channels = channels
         self._token = token
         self.own_attributes = OwnAttributes(context.outputs)
+        self.status_watch = StatusWatch(context.outputs)
         self._requests = OpenRequests(context.config.max_unanswered_requests)
         self._to_transmit: deque[int] = deque()
         self._link: ClientLink | None = None
@@ -133,6 +140,7 @@ class Conversation:
         """The statement is answered: what is open goes out, in the order of the numbers, before anything new (S46)."""
         self._channels.settle()
         self.own_attributes.settle()
+        self.status_watch.settle()
         for request in self._requests:
             message = request.message
             if isinstance(message, Leave) and self._channels.has_left(
@@ -161,6 +169,7 @@ class Conversation:
         self._to_transmit.clear()
         self._channels.clear()
         self.own_attributes.clear()
+        self.status_watch.clear()
         self._link = self._session = None
 
     # --- sending
@@ -250,10 +259,14 @@ class Conversation:
         """Nobody waits for it any more. A leave counts all the same (S44), and what becomes of a renewal decides
         which token is in force (S28): both stay open, unseen. A join that may have happened is taken back."""
         message = request.message
-        if isinstance(message, (Leave, RenewToken)):
+        if isinstance(message, (Leave, RenewToken, UnwatchStatus)):
             request.abandoned = True
             return
         self._end(request)
+        if isinstance(message, WatchStatus) and request.transmitted:
+            unwatched = tuple(uid for uid in message.uids if uid not in self.status_watch)
+            if unwatched:
+                self.open(UnwatchStatus(self._context.next_request_id(), unwatched), unseen=True)
         if isinstance(message, Join):
             self._channels.end_join(message)
             if request.transmitted:
@@ -302,8 +315,8 @@ class Conversation:
                 self._context.complete(answer.number, result)
 
     def on_done(self, done: Done) -> None:
-        """A leave is carried out."""
-        request = self._answered(done.number, Leave)
+        """A leave is carried out, or the end of a subscription."""
+        request = self._answered(done.number, Leave, UnwatchStatus)
         if request is not None and not request.abandoned:
             self._context.complete(done.number, None)
 
@@ -322,6 +335,16 @@ class Conversation:
                 self.own_attributes.apply(request.message)
             self._end(request)
             self._context.complete(changed.number, AttributesReceipt(revision=changed.revision))
+
+    def on_statuses(self, answer: Statuses) -> None:
+        """The states of users, asked for or subscribed to (S39)."""
+        request = self._asked(answer.number, ReadStatus, WatchStatus)
+        if request is not None:
+            assert isinstance(request.message, (ReadStatus, WatchStatus))
+            statuses = self.status_watch.answered(request.message, answer)
+            self._end(request)
+            if not request.abandoned:
+                self._context.complete(answer.number, OnlineStatuses(statuses=statuses))
 
     def on_joined(self, joined: Joined) -> None:
         """A channel is joined (S47)."""

@@ -35,6 +35,10 @@ class EngineContext:
             self.memory_start = int((unix_seconds + self.config.memory_margin_seconds) * 1_000_000)
         self.wall_offset = unix_seconds - self.now
 
+    def unix_milliseconds(self, at: float) -> int:
+        """A moment of the engine's clock, to be shown."""
+        return int((at + (self.wall_offset or 0.0)) * 1000)
+
     def unix_microseconds(self) -> int:
         """The engine's time for login epochs."""
         return int((self.now + (self.wall_offset or 0.0)) * 1_000_000)

@@ -11,10 +11,14 @@ from ._engine_bytes import ByteBudget
 from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox
 from ._engine_outcomes import SessionPart
 from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
+from ._engine_statuses import UNKNOWN, StatusBoard
 from .codes import Code
 from .events import LeaveCause
 from .logs import Reading
 from .operations import (
+    OFFLINE,
+    ONLINE,
+    UNREACHABLE,
     AppendToInbox,
     Attached,
     AttachSession,
@@ -34,15 +38,22 @@ from .operations import (
     OrderToDo,
     ReadAttributes,
     ReadLog,
+    ReadStatus,
     Refusal,
+    ReportSilence,
+    StatusOf,
     StrikeToDos,
     TakeToDos,
     ToDo,
     ToDosWaiting,
+    WatchStatus,
     home_of_user,
 )
 
 _PAST_LOGINS = 16
+_USERS_PER_TICK = 256
+_TODOS_PER_TAKE = 256
+_NEXT_PART_SECONDS = 0.001
 _NO_ATTRIBUTES = AttributeStore()
 
 
@@ -95,6 +106,7 @@ class _UserHome:
         "past_logins",
         "session",
         "spoiled",
+        "status",
         "todos",
         "uid",
     )
@@ -103,6 +115,7 @@ class _UserHome:
         self.uid = uid
         self.session: _UserSession | None = None
         self.inbox: Inbox | None = None
+        self.status = UNKNOWN
         self.attributes: AttributeStore | None = None
         self.part: SessionPart | None = None  # the outcomes of the session's own requests here (S46)
         self.left_at: float | None = None  # when its last session ended
@@ -125,6 +138,9 @@ class UserHomes:
         self._homes: dict[str, _UserHome] = {}
         self._idle = IdleList(config.max_idle_users, max(config.login_memory_seconds, config.kept_for_seconds))
         self._sweeps: list[tuple[float, str]] = []
+        self._statuses = StatusBoard(context)
+        self._silences: list[tuple[float, str]] = []  # when detached sessions become unreachable
+        self._not_before = float("-inf")  # what is due is done in parts: when the next one is
         self._nodes: dict[str, None] = {}  # whoever has served a session here: they are asked to do overdue things
         self._expiries: list[tuple[float, str]] = []
         self._due: list[tuple[float, str]] = []
@@ -132,15 +148,27 @@ class UserHomes:
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` has something to do."""
-        return min((heap[0][0] for heap in (self._expiries, self._due, self._sweeps) if heap), default=None)
+        heaps = (self._expiries, self._silences, self._due, self._sweeps)
+        deadline = min((heap[0][0] for heap in heaps if heap), default=None)
+        return None if deadline is None else max(deadline, self._not_before)
 
     def handle_timeout(self) -> None:
-        """End the sessions that were not resumed (S24), announce what is overdue (E2), forget who is long gone."""
+        """End the sessions that were not resumed (S24), announce what is overdue (E2), forget who is long gone: so
+        many at a time that nobody else waits for long."""
         now = self._context.now
-        while self._expiries and self._expiries[0][0] <= now:
+        left = _USERS_PER_TICK
+        while left and self._silences and self._silences[0][0] <= now:
+            left -= 1
+            home = self._homes.get(heapq.heappop(self._silences)[1])
+            if home is not None:
+                self._note_silence(home)
+        while left and self._expiries and self._expiries[0][0] <= now:
+            left -= 1
             home = self._homes.get(heapq.heappop(self._expiries)[1])
             if home is not None:
                 self._expire(home)
+        if not left:
+            self._not_before = now + _NEXT_PART_SECONDS
         while self._sweeps and self._sweeps[0][0] <= now:
             deadline, uid = heapq.heappop(self._sweeps)
             home = self._homes.get(uid)
@@ -238,7 +266,7 @@ class UserHomes:
                 if same
                 else Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
             )
-            self._end_session(home, previous, LeaveCause.REPLACED, refusal)
+            self._end_session(home, previous, LeaveCause.REPLACED, refusal, replaced=True)
         home.last_epoch = login_epoch
         home.session = session = _UserSession(operation, login_epoch)
         inbox = self._inbox(home)
@@ -253,6 +281,7 @@ class UserHomes:
         session.attached = True
         session.node = operation.node
         session.expires_at = session.unreachable_at = None
+        home.status = self._statuses.change(home.uid, home.status, ONLINE, at=self._context.now)
         inbox = self._inbox(home)
         self._nodes[operation.node] = None
         return Attached(
@@ -295,6 +324,8 @@ class UserHomes:
         session.unreachable_at = heard_at + self._config.unreachable_seconds
         session.expires_at = heard_at + self._config.presence_grace_seconds
         heapq.heappush(self._expiries, (session.expires_at, operation.uid))
+        heapq.heappush(self._silences, (session.unreachable_at, operation.uid))
+        self._note_silence(self._homes[operation.uid])
 
     def list_channel(self, operation: ListChannel) -> Refusal | None:
         """List a channel, or strike it."""
@@ -346,11 +377,10 @@ class UserHomes:
         return answer
 
     def _where(self, home: _UserHome) -> int:
-        session = home.session
-        if session is None:
+        self._note_silence(home)
+        if home.session is None:
             return NEITHER
-        unheard = session.unreachable_at is not None and session.unreachable_at <= self._context.now
-        return KEPT if unheard else RECEIVED
+        return KEPT if home.status.state == UNREACHABLE else RECEIVED
 
     def confirm_inbox(self, operation: ConfirmInbox) -> None:
         """The client has its inbox up to here (S56)."""
@@ -370,6 +400,52 @@ class UserHomes:
         inbox.swept_at = None if deadline is None else max(deadline, self._context.now + SWEEP_SECONDS)
         if inbox.swept_at is not None:
             heapq.heappush(self._sweeps, (inbox.swept_at, uid))
+
+    # ------------------------------------------------------------------------------------------------ status
+
+    def report_silence(self, operation: ReportSilence) -> None:
+        """An attached session is not heard, or is again (S39)."""
+        session = self._session_of(operation.uid, operation.session_id)
+        if session is None or session.attach != operation.attach or not session.attached:
+            return
+        home, config = self._homes[operation.uid], self._config
+        if operation.silent_seconds < config.unreachable_seconds:
+            home.status = self._statuses.change(home.uid, home.status, ONLINE, at=self._context.now)
+            return
+        heard_at = self._context.now - operation.silent_seconds
+        home.status = self._statuses.change(
+            home.uid,
+            home.status,
+            UNREACHABLE,
+            at=heard_at + config.unreachable_seconds,
+            expires_at=heard_at + config.presence_grace_seconds,
+        )
+
+    def _note_silence(self, home: _UserHome) -> None:
+        """A detached session becomes unreachable some time after it was last heard."""
+        session = home.session
+        if session is None or session.unreachable_at is None or session.unreachable_at > self._context.now:
+            return
+        home.status = self._statuses.change(
+            home.uid, home.status, UNREACHABLE, at=session.unreachable_at, expires_at=session.expires_at
+        )
+
+    def _status_of(self, uid: str) -> StatusOf:
+        home = self._homes.get(uid)
+        if home is None:
+            return UNKNOWN
+        self._expire(home)
+        self._note_silence(home)
+        return home.status
+
+    def read_status(self, operation: ReadStatus) -> StatusOf:
+        """A user's status."""
+        return self._status_of(operation.uid)
+
+    def watch_status(self, operation: WatchStatus) -> StatusOf:
+        """Announce a user's changes of status to a node, or no longer."""
+        self._statuses.watch(operation)
+        return self._status_of(operation.uid)
 
     # -------------------------------------------------------------------------------------------- attributes
 
@@ -433,10 +509,22 @@ class UserHomes:
             if home.todos:  # nobody asked for this, so nobody will do them unasked
                 self._make_due(home, self._context.now)
 
-    def _end_session(self, home: _UserHome, session: _UserSession, cause: LeaveCause, told: Refusal | None) -> None:
+    def _end_session(
+        self,
+        home: _UserHome,
+        session: _UserSession,
+        cause: LeaveCause,
+        told: Refusal | None,
+        *,
+        replaced: bool = False,
+    ) -> None:
         """Take the session out of its user's home; what follows in other homes becomes things to do (E2)."""
         home.session = home.part = None
         home.left_at = self._context.now
+        if not replaced:
+            ended_at = session.expires_at if cause is LeaveCause.TIMED_OUT else None
+            at = self._context.now if ended_at is None else ended_at
+            home.status = self._statuses.change(home.uid, home.status, OFFLINE, at=at)
         if home.attributes is not None:
             home.attributes.clear(self._context.next_number())
         home.past_logins = (*home.past_logins, (session.login_id, self._context.now))[-_PAST_LOGINS:]
@@ -491,9 +579,12 @@ class UserHomes:
         """Hand out what is overdue, and give the taker its time before anybody else is asked."""
         self._collect_overdue()
         taken: list[ToDo] = []
-        for uid in self._overdue:
+        while self._overdue and len(taken) < _TODOS_PER_TAKE:
+            uid = next(iter(self._overdue))
+            del self._overdue[uid]
             taken += _todos_of(self._homes[uid])
-        self._overdue.clear()
+        if self._overdue:
+            self._context.announce((operation.node,), ToDosWaiting())
         return tuple(taken)
 
     def strike(self, operation: StrikeToDos) -> None:

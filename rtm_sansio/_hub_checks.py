@@ -21,7 +21,10 @@ from .messages import (
     PublishText,
     ReadChannelAttributes,
     ReadHistory,
+    ReadStatus,
     ReadUserAttributes,
+    UnwatchStatus,
+    WatchStatus,
 )
 
 _MAX_OFFSET = (1 << 63) - 1
@@ -51,6 +54,9 @@ class RequestChecks:
             ListMembers: self._of_list,
             CountMembers: self._of_count,
             ReadHistory: self._of_history,
+            ReadStatus: lambda request, joined: self._of_uids(request.uids, config.max_status_query),
+            WatchStatus: lambda request, joined: self._of_uids(request.uids, config.max_status_subscriptions),
+            UnwatchStatus: lambda request, joined: self._of_uids(request.uids, config.max_status_subscriptions),
             ChangeAttributes: self._of_change,
             ReadUserAttributes: lambda request, joined: self._of_keys(request.uid, Code.INVALID_PEER, request.keys),
             ReadChannelAttributes: lambda request, joined: self._of_keys(
@@ -128,6 +134,13 @@ class RequestChecks:
         ):
             return Fault(Code.INVALID_ATTRIBUTE, "a wanted attribute is longer than it may be")
         return None
+
+    def _of_uids(self, uids: tuple[str, ...], most: int) -> int | Fault:
+        if not 1 <= len(uids) <= most:
+            return Fault(Code.TOO_MANY_NAMES, f"1 to {most} users can be named at a time")
+        if not all(is_valid_name(uid, self._config.max_name_length) for uid in uids):
+            return Fault(Code.INVALID_PEER, f"a uid is {self._names}")
+        return request_size(*map(len, uids))
 
     def _of_list(self, request: ListMembers, joined: Container[str]) -> int | Fault:
         if len(request.after) > self._config.max_name_length:

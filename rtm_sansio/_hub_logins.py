@@ -81,6 +81,9 @@ class Logins:
             max_attributes=config.max_attributes,
             max_user_attribute_bytes=config.max_user_attribute_bytes,
             max_channel_attribute_bytes=config.max_channel_attribute_bytes,
+            max_status_query=config.max_status_query,
+            max_status_subscriptions=config.max_status_subscriptions,
+            unreachable=config.unreachable_seconds,
         )
 
     # ------------------------------------------------------------------------------------------------ login

@@ -15,6 +15,7 @@ from ._hub_flood import FloodGate
 from ._hub_memberships import Memberships
 from ._hub_reads import Reads
 from ._hub_sessions import Sessions
+from ._hub_statuses import StatusRequests
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedLog
 from .codes import Code
@@ -30,6 +31,7 @@ from .messages import (
     PeerText,
     PublishBytes,
     PublishText,
+    UnwatchStatus,
     units_of,
 )
 from .operations import ChannelJoined, ChannelLeft, Refusal
@@ -78,7 +80,9 @@ class Requests:
         self.checks = RequestChecks(context.config)
         self._reads = Reads(context, transports, engine, fail=self.fail, free=self.free)
         self.attributes = AttributeRequests(context, transports, engine, fail=self.fail, free=self.free)
-        self._lists = self._reads.actions | self.attributes.reads  # what is answered with a list
+        self.statuses = StatusRequests(context, transports, engine, fail=self.fail, free=self.free)
+        self._lists = self._reads.actions | self.attributes.reads | self.statuses.reads  # what is answered with a list
+        sessions.on_part = self.statuses.part
         self._actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             PublishText: self._publish,
             PublishBytes: self._publish,
@@ -88,6 +92,7 @@ class Requests:
             Leave: self._leave,
             Logout: self._logout,
             ChangeAttributes: self.attributes.change,
+            UnwatchStatus: self.statuses.unwatch,
             **self._lists,
         }
         self.types = tuple(self._actions)
@@ -176,6 +181,7 @@ class Requests:
 
     def buffer_fell(self, link: ServerLink) -> None:
         """The transport may have taken what was in the way of a list."""
+        self.statuses.buffer_fell(link)
         session = link.session
         if session is not None and session.wants_room and link.unsent < self._config.feed_below_bytes:
             session.wants_room = False
@@ -213,7 +219,7 @@ class Requests:
     @property
     def flush_wanted(self) -> bool:
         """Whether there is something to append, or a request that waits for the next pass."""
-        return bool(self._appends.flush_wanted or self._parked)
+        return bool(self._appends.flush_wanted or self._parked or self.statuses.flush_wanted)
 
     def flush(self) -> None:
         """Go on with who waits for this pass, then append what was gathered."""
@@ -221,6 +227,7 @@ class Requests:
         while self._parked and self._steps_left > 0:
             self.free(self._parked.popleft())
         self._appends.flush()
+        self.statuses.flush()
 
     # --------------------------------------------------------------------------------- join, leave and logout
 

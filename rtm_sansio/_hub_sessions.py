@@ -24,6 +24,7 @@ from .operations import (
     Orders,
     PostOrder,
     ReadOrders,
+    ReportSilence,
     StrikeToDos,
     TakeToDos,
     ToDo,
@@ -52,6 +53,8 @@ class Sessions:
         self._taking_todos = self._todos_again = False
         self._under_way: set[int] = set()  # things to do that are being done
         self._leaving: dict[AttachedSession, None] = {}  # parted; their logout waits for their last messages
+        self._todos_wanted = False
+        self.on_part: Callable[[AttachedSession], None] = lambda session: None
         transports.on_interrupted = self._interrupted
 
     def attach(self, session: AttachedSession, link: ServerLink) -> None:
@@ -76,6 +79,7 @@ class Sessions:
         del self._by_id[session.session_id]
         self._flood_gate.part(session.session_id, session.rate)
         self._channels.part(session, link)
+        self.on_part(session)
 
     def _interrupted(self, link: ServerLink, silent_seconds: float) -> None:
         """The link no longer serves its session, which was last heard ``silent_seconds`` ago (S14)."""
@@ -100,6 +104,21 @@ class Sessions:
         """The hub stops: no append will be heard of."""
         for session in list(self._leaving):
             self.nothing_gathered(session)
+
+    def report_silence(self, link: ServerLink, silent_seconds: float) -> None:
+        """Tell the engine that nothing was heard of an attached session for so long, or (0) that it is heard again
+        (S39)."""
+        session = link.session
+        if session is not None:
+            link.silent = silent_seconds > 0
+            self._engine.call(
+                ReportSilence(
+                    uid=session.uid,
+                    session_id=session.session_id,
+                    attach=session.attach,
+                    silent_seconds=silent_seconds,
+                )
+            )
 
     def detach(self, uid: str, session_id: bytes, attach: int, silent_seconds: float) -> None:
         """Tell the engine that an attachment is over."""
@@ -200,6 +219,21 @@ class Sessions:
             listed=True,
             ended=True,
         )
+
+    def want_todos(self) -> None:
+        """Things to do are overdue: they are taken at the end of the pass, so many at a time."""
+        self._todos_wanted = True
+
+    @property
+    def flush_wanted(self) -> bool:
+        """Whether there are things to do."""
+        return self._todos_wanted
+
+    def flush(self) -> None:
+        """Take what is to be done."""
+        if self._todos_wanted:
+            self._todos_wanted = False
+            self.take_todos()
 
     def take_todos(self) -> None:
         """Things to do are overdue: whoever asks first does them. One call at a time, and one more for all that was

@@ -6,10 +6,10 @@ from ._hub_channels import Channels
 from ._hub_memberships import Memberships
 from ._hub_requests import Requests
 from ._hub_transports import Transports
-from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, WatchedLog
+from ._hubparts import MAX_EPOCH_BYTES, AttachedSession, HubContext, ServerLink, WatchedLog, WatchedUser
 from .checks import is_valid_name
 from .codes import Code
-from .messages import AttributesResult, ChannelResult, Restored, Want, WantedInbox
+from .messages import AttributesResult, ChannelResult, Restored, Want, WantedInbox, WantedStatus
 from .operations import AttributesChanged, ChannelJoined, ChannelLeft, Refusal
 
 _RESULTS_PER_MESSAGE = 256
@@ -20,13 +20,15 @@ _MAX_WANTED = 1024
 class _Statement:
     """One statement while it is carried out, channel by channel."""
 
-    __slots__ = ("attributes", "open", "placements", "results", "session")
+    __slots__ = ("attributes", "open", "placements", "results", "session", "statuses", "unwatched")
 
     def __init__(self, session: AttachedSession) -> None:
         self.session = session
         self.open = 1  # one for the statement itself, so that it cannot be answered while it is read
         self.results: list[ChannelResult] = []
         self.attributes: AttributesResult | None = None
+        self.statuses: list[tuple[WatchedUser, int]] = []
+        self.unwatched: tuple[str, ...] = ()
         self.placements: list[tuple[WatchedLog, bytes, int]] = []
 
 
@@ -65,6 +67,7 @@ class Statements:
             start = session.inbox_start
             place = want.inbox or WantedInbox(start.epoch, start.cursor)
             statement.placements.append((session.inbox, place.epoch, place.cursor))
+        self._restore_statuses(statement, want.statuses)
         if want.attributes is not None and not session.resumed:
             statement.open += 1
             self._restore_attributes(statement, want.attributes)
@@ -84,6 +87,23 @@ class Statements:
             else:
                 self._rejoin(statement, wanted.channel, epoch, cursor)
         self._settle(statement)
+
+    def _restore_statuses(self, statement: _Statement, wanted: tuple[WantedStatus, ...]) -> None:
+        """All that the client watches: it knows best, in a resumed session too (S57, S59)."""
+        config = self._config
+        valid = [one for one in wanted if is_valid_name(one.uid, config.max_name_length)]
+        watched = valid[: config.max_status_subscriptions]
+        kept = {one.uid for one in watched}
+        statement.unwatched = tuple([one.uid for one in wanted if one.uid not in kept])
+        if not watched:
+            return
+        statement.open += 1
+
+        def on_known(users: list[tuple[WatchedUser, int]]) -> None:
+            statement.statuses = users
+            self._settle(statement)
+
+        self._requests.statuses.restore(watched, on_known)
 
     def _restore_attributes(self, statement: _Statement, attributes: dict[str, str]) -> None:
         """The attributes of the old session, in a new one (S25)."""
@@ -140,13 +160,20 @@ class Statements:
         statement.open -= 1
         session = statement.session
         link = session.link
-        if statement.open or link is None:
+        if statement.open:
+            return
+        if link is None:
+            self._requests.statuses.let_go(statement.statuses)
             return
         results = statement.results
         for start in range(0, max(1, len(results)), _RESULTS_PER_MESSAGE):
             piece = tuple(results[start : start + _RESULTS_PER_MESSAGE])
             more = start + _RESULTS_PER_MESSAGE < len(results)
-            self._transports.reply(link, Restored(piece, more, None if more else statement.attributes))
+            restored = (
+                Restored(piece, True) if more else Restored(piece, False, statement.attributes, statement.unwatched)
+            )
+            self._transports.reply(link, restored)
         for channel, epoch, cursor in statement.placements:
             self._channels.place(link, session, channel, epoch, cursor)
+        self._requests.statuses.restored(session, link, statement.statuses)
         self._requests.free(session)

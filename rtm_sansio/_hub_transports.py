@@ -17,6 +17,8 @@ from .messages import HEARTBEAT, LOGIN_BYTES, SUBPROTOCOL_MSGPACK, encode_in_pie
 _HEARTBEAT_FRAME = encode_frame(HEARTBEAT)
 _STALE_DEADLINES = 1024
 _CLOSE_REASON_CHARACTERS = 100
+_LINKS_PER_TICK = 256
+_NEXT_PART_SECONDS = 0.001
 
 
 class Transports:
@@ -33,6 +35,8 @@ class Transports:
         self._dirty: dict[ServerLink, None] = {}
         self._deadlines: list[tuple[float, int, ServerLink]] = []
         self._sequence = 0
+        self._quiet_seconds = min(self._config.unreachable_seconds, self._config.silence_timeout_seconds)
+        self._not_before = float("-inf")  # what is due is done in parts: when the next one is
         self.on_interrupted: Callable[[ServerLink, float], None] = lambda link, silent_seconds: None
 
     # ------------------------------------------------------------------------------------- beginning and end
@@ -134,7 +138,7 @@ class Transports:
 
     def next_deadline(self) -> float | None:
         """When ``pop_due`` may have something."""
-        return self._deadlines[0][0] if self._deadlines else None
+        return max(self._deadlines[0][0], self._not_before) if self._deadlines else None
 
     def schedule(self, link: ServerLink) -> None:
         """See that the link's next deadline has a place in the heap. One that moved away is found out when its time
@@ -146,8 +150,13 @@ class Transports:
             heapq.heappush(self._deadlines, (deadline, self._sequence, link))
 
     def pop_due(self) -> Iterator[ServerLink]:
-        """The links of which a deadline has really passed; the caller ends them, or schedules them again."""
+        """The links of which a deadline has really passed; the caller ends them, or schedules them again. So many at a
+        time that nobody else waits for long."""
+        left = _LINKS_PER_TICK
         while self._deadlines and self._deadlines[0][0] <= self._context.now:
+            if not left:
+                self._not_before = self._context.now + _NEXT_PART_SECONDS
+                return
             deadline, _, link = heapq.heappop(self._deadlines)
             if link.deadline_at == deadline:
                 link.deadline_at = None
@@ -155,6 +164,7 @@ class Transports:
                     if self._deadline_of(link) > self._context.now:
                         self.schedule(link)
                     else:
+                        left -= 1
                         yield link
 
     def _deadline_of(self, link: ServerLink) -> float:
@@ -165,7 +175,8 @@ class Transports:
         if session is None:
             return link.since + config.login_deadline_seconds
         # Silence does not count while we do not read; then bytes wait, so the other deadline holds (S14, S51).
-        deadline = link.last_received + config.silence_timeout_seconds if link.paused_at is None else float("inf")
+        patience = config.silence_timeout_seconds if link.silent else self._quiet_seconds
+        deadline = link.last_received + patience if link.paused_at is None else float("inf")
         if not session.stated:
             deadline = min(deadline, link.since + config.login_deadline_seconds)
         if link.unsent:
@@ -173,6 +184,15 @@ class Transports:
         if config.enforce_token_expiry and session.expires_at is not None:
             deadline = min(deadline, session.expires_at)
         return deadline
+
+    def is_quiet(self, link: ServerLink) -> bool:
+        """Whether nothing was heard for so long that the engine is to know, and not yet so long that it is dropped
+        (S39)."""
+        if link.silent or link.paused_at is not None:
+            return False
+        silent_seconds = self._context.now - link.last_received
+        stalled = link.unsent and link.stalled_since + self._config.write_stall_seconds <= self._context.now
+        return self._quiet_seconds <= silent_seconds < self._config.silence_timeout_seconds and not stalled
 
     def is_unstated(self, link: ServerLink, session: AttachedSession) -> bool:
         """Whether the time for its statement is over (S51, S59)."""

@@ -13,7 +13,7 @@ from .config import ServerConfig
 from .errors import InvalidState
 from .logs import Block
 from .messages import Login, Logout
-from .operations import AppendItem, InboxItem, InboxStart
+from .operations import OFFLINE, AppendItem, InboxItem, InboxStart, StatusOf
 
 MAX_EPOCH_BYTES = 64
 """An epoch has 8. One of another log, or of a later version, gets a gap; one without end is not kept (S48, S50)."""
@@ -83,6 +83,7 @@ class ServerLink:
         "replies",
         "reply_bytes",
         "session",
+        "silent",
         "since",
         "stalled_since",
         "taken",
@@ -107,6 +108,7 @@ class ServerLink:
         self.replies: list[Any] | None = None
         self.reply_bytes = 0  # what those of them that may be much will have at least
         self.heartbeats = 0  # answers that are due
+        self.silent = False  # whether the engine was told that nothing is heard (S39)
         self.blocks: list[bytes] | None = None  # whole frames of logs, in order
         self.pending = 0  # their bytes
         self.unsent = 0
@@ -166,11 +168,13 @@ class AttachedSession:
         "reading",
         "resumed",
         "session_id",
+        "stale",
         "stated",
         "uid",
         "waiting",
         "waiting_bytes",
         "wants_room",
+        "watching",
     )
 
     def __init__(
@@ -187,6 +191,8 @@ class AttachedSession:
         resumed: bool,
     ) -> None:
         self.resumed = resumed
+        self.watching: list[WatchedUser] | None = None
+        self.stale: dict[WatchedUser, None] | None = None  # of those, whose latest state it was not told
         self.inbox: WatchedLog | None = None
         self.inbox_start = inbox_start
         self.inbox_confirmed = 0  # as the engine was told (S56)
@@ -214,6 +220,19 @@ class AttachedSession:
     def log_of(self, name: str) -> WatchedLog | None:
         """The log of this name on the wire, if the session has a part in it."""
         return self.channels.get(name) if name else self.inbox
+
+
+class WatchedUser:
+    """A user whose status sessions of this hub watch."""
+
+    __slots__ = ("sessions", "status", "uid", "users", "waiters")
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        self.status = StatusOf(state=OFFLINE, since=None, expires_at=None, revision=0)
+        self.sessions: dict[AttachedSession, None] = {}
+        self.users = 0  # the sessions, and whatever is under way
+        self.waiters: list[Callable[[], None]] | None = []  # who waits for the subscription to be confirmed
 
 
 class Gathered:

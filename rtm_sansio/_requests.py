@@ -18,8 +18,11 @@ from .messages import (
     PublishText,
     ReadChannelAttributes,
     ReadHistory,
+    ReadStatus,
     ReadUserAttributes,
     RenewToken,
+    UnwatchStatus,
+    WatchStatus,
     units_of,
 )
 
@@ -37,6 +40,9 @@ OpenMessage = (
     | ChangeAttributes
     | ReadUserAttributes
     | ReadChannelAttributes
+    | ReadStatus
+    | WatchStatus
+    | UnwatchStatus
 )
 
 

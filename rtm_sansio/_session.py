@@ -77,6 +77,8 @@ def fits(welcome: Welcome) -> bool:
         limits.max_attributes,
         limits.max_user_attribute_bytes,
         limits.max_channel_attribute_bytes,
+        limits.max_status_query,
+        limits.max_status_subscriptions,
     )
     return (
         len(welcome.session_id) == _ID_BYTES

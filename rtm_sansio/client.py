@@ -66,10 +66,15 @@ from .messages import (
     PublishText,
     ReadChannelAttributes,
     ReadHistory,
+    ReadStatus,
     ReadUserAttributes,
     Renewed,
     Restored,
     Sent,
+    StatusChanged,
+    Statuses,
+    UnwatchStatus,
+    WatchStatus,
     Welcome,
     server_decoder,
 )
@@ -134,6 +139,8 @@ class ClientCore:
                 Renewed: conversation.on_renewed,
                 Failed: conversation.on_failed,
                 Changed: conversation.on_changed,
+                Statuses: conversation.on_statuses,
+                StatusChanged: lambda message: conversation.status_watch.changed(message.statuses),
                 MemberCount: self._channels.take_count,
                 **dict.fromkeys(ANSWERS, conversation.on_answer),
             },
@@ -372,6 +379,48 @@ class ClientCore:
         check_name(name, "uid", limits.max_name_length)
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ReadUserAttributes(number, name, names), timeout_seconds)
+
+    def read_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
+        """Ask for the online status of users; completes with OnlineStatuses (S39).
+
+        Raises InvalidArgument, NotConnected, RequestsFull.
+        """
+        self._check_connected("online_status()")
+        limits = self._conversation.limits
+        names = check_names(uids, "uid", limits.max_name_length, limits.max_status_query)
+        number = self._next_request(timeout_seconds, now)
+        return self._conversation.open(ReadStatus(number, names), timeout_seconds)
+
+    def watch_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
+        """Subscribe to the online status of users; completes with OnlineStatuses, the state of each, and from then on
+        OnlineStatusChanged tells of changes (S39, S57).
+
+        Raises InvalidArgument, also if more than the server allows would be watched, NotConnected, RequestsFull.
+        """
+        self._check_connected("subscribe_online_status()")
+        limits, watch = self._conversation.limits, self._conversation.status_watch
+        names = check_names(uids, "uid", limits.max_name_length, limits.max_status_subscriptions)
+        count = len(watch) + sum(1 for uid in names if uid not in watch)
+        if count > limits.max_status_subscriptions:
+            raise InvalidArgument(
+                f"{count} users would be watched; the limit is {limits.max_status_subscriptions}; "
+                "unsubscribe from some first",
+                code="too_many_subscriptions",
+            )
+        number = self._next_request(timeout_seconds, now)
+        return self._conversation.open(WatchStatus(number, names), timeout_seconds)
+
+    def unwatch_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
+        """Subscribe no longer, be it watched or not: it counts at once; completes with None.
+
+        Raises InvalidArgument, NotConnected, RequestsFull.
+        """
+        self._check_connected("unsubscribe_online_status()")
+        limits = self._conversation.limits
+        names = check_names(uids, "uid", limits.max_name_length, limits.max_status_subscriptions)
+        number = self._next_request(timeout_seconds, now)
+        self._conversation.status_watch.unwatch(names)
+        return self._conversation.open(UnwatchStatus(number, names), timeout_seconds)
 
     def list_members(self, channel: str, *, after: str = "", timeout_seconds: float | None = None, now: float) -> int:
         """Ask for members of a joined channel, in the order of their uids, behind ``after``; completes with a

@@ -73,6 +73,7 @@ class Code(enum.IntEnum):
     ATTRIBUTE_TOO_LARGE = 4317
     ATTRIBUTES_FULL = 4318
     REVISION_CONFLICT = 4319
+    TOO_MANY_SUBSCRIPTIONS = 4320
 
 
 def code_kind(code: int) -> CodeKind | None:

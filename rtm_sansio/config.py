@@ -276,6 +276,10 @@ class ServerConfig(_Settings):
     """Bytes of the keys and values of one user (S45)."""
     max_channel_attribute_bytes: int = 32 * 1024
     """Bytes of the keys and values of one channel (S45)."""
+    max_status_query: int = 256
+    """Users of one status query (S45)."""
+    max_status_subscriptions: int = 512
+    """Users whose status a session watches (S45)."""
     attribute_seconds: float = 300.0
     """The attributes of a channel outlive its last member by this (S39)."""
     member_count_interval_seconds: float = 1.0

@@ -41,10 +41,13 @@ from .operations import (
     ReadLog,
     ReadOrders,
     ReadPage,
+    ReadStatus,
     Refusal,
+    ReportSilence,
     StrikeToDos,
     TakeToDos,
     WatchChannel,
+    WatchStatus,
 )
 
 
@@ -65,6 +68,9 @@ class MemoryEngine:
             DetachSession: users.detach,
             EndSession: users.end,
             ListChannel: users.list_channel,
+            ReportSilence: users.report_silence,
+            ReadStatus: users.read_status,
+            WatchStatus: users.watch_status,
             StrikeToDos: users.strike,
             TakeToDos: users.take_todos,
             WatchChannel: channels.watch,

@@ -56,6 +56,32 @@ class ReconnectProblem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     message: str
 
 
+class OnlineState(enum.IntEnum):
+    """Whether a user is there (S39). The number is the one on the wire."""
+
+    OFFLINE = 0
+    ONLINE = 1
+    UNREACHABLE = 2
+    """It has a session, and nothing was heard of it for some seconds."""
+
+
+class OnlineStatusChanged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A watched user is in another state ``since`` then, and if unreachable, its session ends at ``expires_at``; both
+    in Unix seconds of the server, None if that is not known. States in between may be left out (S57)."""
+
+    uid: str
+    state: OnlineState
+    since: float | None
+    expires_at: float | None
+
+
+class StatusSubscriptionsLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """These users are watched no more after a reconnect, because the server allows fewer than before; the connection
+    goes on."""
+
+    uids: tuple[str, ...]
+
+
 class AttributesLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One's own attributes could not be set again after a reconnect (S25); the connection goes on."""
 
@@ -240,6 +266,21 @@ class AttributeSnapshot(msgspec.Struct, frozen=True, kw_only=True):
         return {key: attribute.value for key, attribute in self.attributes.items()}
 
 
+class OnlineStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A user's state, ``since`` when it is in it, and, if unreachable, when its session ends; both in Unix seconds of
+    the server, None for a user of whom nobody has heard (S39)."""
+
+    state: OnlineState
+    since: float | None
+    expires_at: float | None
+
+
+class OnlineStatuses(msgspec.Struct, frozen=True, kw_only=True):
+    """The status of each user that was asked for."""
+
+    statuses: dict[str, OnlineStatus]
+
+
 class MemberPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Members of a channel, in the order of their uids, as of ``offset`` of ``epoch``: joins and leaves with a greater
     offset apply to them (S47).
@@ -289,6 +330,7 @@ RequestResult = (
     | TokenReceipt
     | AttributesReceipt
     | AttributeSnapshot
+    | OnlineStatuses
     | MemberPage
     | HistoryPage
     | MemberCounts
@@ -317,6 +359,8 @@ ClientEvent = (
     | TokenExpired
     | TokenWillExpire
     | ReconnectProblem
+    | OnlineStatusChanged
+    | StatusSubscriptionsLost
     | AttributesLost
     | EventsDropped
 )

@@ -38,7 +38,16 @@ from .messages import (
     Want,
     client_decoder,
 )
-from .operations import Announcement, Answer, BlockAnnounced, ConfirmAttach, ConfirmInbox, CountAnnounced, OrdersWaiting
+from .operations import (
+    Announcement,
+    Answer,
+    BlockAnnounced,
+    ConfirmAttach,
+    ConfirmInbox,
+    CountAnnounced,
+    OrdersWaiting,
+    StatusAnnounced,
+)
 
 _decoder = client_decoder()
 _MORE_MESSAGES = 1024
@@ -118,6 +127,9 @@ class Hub:
             elif self._is_expired(session):
                 self._sessions.end_expired(session)
                 self._transports.schedule(link)
+            elif self._transports.is_quiet(link):
+                self._sessions.report_silence(link, self._context.now - link.last_received)
+                self._transports.schedule(link)
             else:
                 self._transports.drop_silent(link)
         self._engine.handle_timeout()
@@ -148,6 +160,8 @@ class Hub:
         if now > context.now:
             context.now = now
         link.last_received = context.now
+        if link.silent:
+            self._sessions.report_silence(link, 0.0)
         wire = link.wire
         events = wire.receive(data)
         self._transports.transmit_wire(link)
@@ -189,12 +203,18 @@ class Hub:
     @property
     def flush_wanted(self) -> bool:
         """Whether ``flush`` has something to do."""
-        return self._transports.flush_wanted or self._requests.flush_wanted or self._channels.flush_wanted
+        return (
+            self._transports.flush_wanted
+            or self._requests.flush_wanted
+            or self._channels.flush_wanted
+            or self._sessions.flush_wanted
+        )
 
     def flush(self, *, now: float) -> None:
         """End a loop pass: append what was gathered, fan out what is new, feed who is behind, and write once to each
         transport."""
         self._context.advance(now)
+        self._sessions.flush()
         self._requests.flush()
         self._channels.flush()
         self._transports.flush()
@@ -356,7 +376,9 @@ class Hub:
             self._channels.announced(announcement)
         elif isinstance(announcement, CountAnnounced):
             self._channels.counted(announcement)
+        elif isinstance(announcement, StatusAnnounced):
+            self._requests.statuses.announced(announcement)
         elif isinstance(announcement, OrdersWaiting):
             self._sessions.read_orders()
         else:
-            self._sessions.take_todos()
+            self._sessions.want_todos()

@@ -72,14 +72,22 @@ class WantedInbox(msgspec.Struct, array_like=True, frozen=True, gc=False):
     cursor: int
 
 
+class WantedStatus(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A user whose status the client watches, and the revision in which it knows it."""
+
+    uid: str
+    revision: int
+
+
 class Want(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """All that the client wants, right behind ``login`` (S59). ``inbox`` is nil before the first welcome of a
     ``login``: then it begins where that says (S56). ``attributes`` are one's own, which a new session is given; nil
-    leaves it without."""
+    leaves it without. ``statuses`` are all that is watched: states that have changed follow the answer (S57)."""
 
     channels: tuple[WantedChannel, ...]
     inbox: WantedInbox | None = None
     attributes: dict[str, str] | None = None
+    statuses: tuple[WantedStatus, ...] = ()
 
 
 class Logout(msgspec.Struct, array_like=True, tag=3, frozen=True, gc=False):
@@ -202,6 +210,28 @@ class ReadChannelAttributes(msgspec.Struct, array_like=True, tag=28, frozen=True
     keys: tuple[str, ...] = ()
 
 
+class ReadStatus(msgspec.Struct, array_like=True, tag=29, frozen=True, gc=False):
+    """The online status of users. Answered by ``Statuses``."""
+
+    number: int
+    uids: tuple[str, ...]
+
+
+class WatchStatus(msgspec.Struct, array_like=True, tag=30, frozen=True, gc=False):
+    """Subscribe to the online status of users. Answered by ``Statuses``, with the state of each; from then on
+    ``StatusChanged`` tells of changes (S39)."""
+
+    number: int
+    uids: tuple[str, ...]
+
+
+class UnwatchStatus(msgspec.Struct, array_like=True, tag=31, frozen=True, gc=False):
+    """Subscribe no longer. Answered by ``Done``."""
+
+    number: int
+    uids: tuple[str, ...]
+
+
 class ListMembers(msgspec.Struct, array_like=True, tag=21, frozen=True, gc=False):
     """A page of a joined channel's members, in the order of their uids, behind ``after`` (S47). Answered by
     ``Members``."""
@@ -244,6 +274,9 @@ Request = (
     | ChangeAttributes
     | ReadUserAttributes
     | ReadChannelAttributes
+    | ReadStatus
+    | WatchStatus
+    | UnwatchStatus
     | Logout
 )
 ClientMessage = (
@@ -266,6 +299,9 @@ ClientMessage = (
     | ChangeAttributes
     | ReadUserAttributes
     | ReadChannelAttributes
+    | ReadStatus
+    | WatchStatus
+    | UnwatchStatus
 )
 
 
@@ -296,6 +332,9 @@ class Limits(msgspec.Struct, array_like=True, frozen=True, gc=False):
     max_attributes: int
     max_user_attribute_bytes: int
     max_channel_attribute_bytes: int
+    max_status_query: int
+    max_status_subscriptions: int
+    unreachable: float
 
 
 class InboxPlace(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -348,11 +387,13 @@ class AttributesResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Restored(msgspec.Struct, array_like=True, tag=3, frozen=True):
     """The answer to ``Want``, in as many messages as the size of a WebSocket message needs; ``more`` follow (S59).
-    ``attributes`` stands in the last one if a new session was given some."""
+    In the last one stand ``attributes`` if a new session was given some, and as ``unwatched`` the users whose status
+    cannot be watched, because they are more than may be, or no valid uids."""
 
     channels: tuple[ChannelResult, ...]
     more: bool = False
     attributes: AttributesResult | None = None
+    unwatched: tuple[str, ...] = ()
 
 
 class Kicked(msgspec.Struct, array_like=True, tag=4, frozen=True, gc=False):
@@ -376,6 +417,23 @@ class Going(msgspec.Struct, array_like=True, tag=7, frozen=True, gc=False):
     """The answer to ``GoOn``; what was asked for follows it (S48)."""
 
     log: str
+
+
+class UserStatus(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A user's state: 0 offline, 1 online, 2 unreachable; since when, and, if unreachable, when its session ends (Unix
+    milliseconds). ``revision`` is 0 for a user that nobody has heard of."""
+
+    uid: str
+    state: int
+    since: int | None
+    expires_at: int | None
+    revision: int
+
+
+class StatusChanged(msgspec.Struct, array_like=True, tag=9, frozen=True, gc=False):
+    """The latest states of watched users (S57)."""
+
+    statuses: tuple[UserStatus, ...]
 
 
 class MemberCount(msgspec.Struct, array_like=True, tag=8, frozen=True, gc=False):
@@ -459,6 +517,13 @@ class Attributes(msgspec.Struct, array_like=True, tag=26, frozen=True):
     number: int
     revision: int
     attributes: tuple[Attribute, ...]
+
+
+class Statuses(msgspec.Struct, array_like=True, tag=27, frozen=True, gc=False):
+    """The states of the users that were asked for."""
+
+    number: int
+    statuses: tuple[UserStatus, ...]
 
 
 class Members(msgspec.Struct, array_like=True, tag=21, frozen=True):
@@ -623,6 +688,8 @@ ServerMessage = (
     | PeerSent
     | Changed
     | Attributes
+    | Statuses
+    | StatusChanged
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -804,6 +871,9 @@ _UNITS: dict[type[Any], Callable[[Any], int]] = {
     CountMembers: lambda request: len(request.channels),
     ListMembers: lambda request: _LIST_UNITS,
     ReadHistory: lambda request: _HISTORY_UNITS,
+    ReadStatus: lambda request: len(request.uids),
+    WatchStatus: lambda request: len(request.uids),
+    UnwatchStatus: lambda request: len(request.uids),
     ChangeAttributes: lambda request: len(request.put) + len(request.drop),
     ReadUserAttributes: lambda request: len(request.keys) or _ATTRIBUTES_UNITS,
     ReadChannelAttributes: lambda request: len(request.keys) or _ATTRIBUTES_UNITS,

@@ -155,6 +155,45 @@ class ConfirmInbox(_Discreet, frozen=True, kw_only=True, gc=False):
     position: int
 
 
+class ReportSilence(_Discreet, frozen=True, kw_only=True, gc=False):
+    """An attached session was not heard for ``silent_seconds``, which is too long; or (0) is heard again (S39). A later
+    attachment makes it void."""
+
+    uid: str
+    session_id: bytes
+    attach: int
+    silent_seconds: float
+
+
+OFFLINE, ONLINE, UNREACHABLE = 0, 1, 2
+"""States of a user."""
+
+
+class StatusOf(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A user's state, since when, and, if unreachable, when its session ends (Unix milliseconds of the engine).
+    ``revision`` rises with each change, and is 0 for a user that nobody has heard of."""
+
+    state: int
+    since: int | None
+    expires_at: int | None
+    revision: int
+
+
+class ReadStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A user's status. Changes nothing. Answer: ``StatusOf``."""
+
+    uid: str
+
+
+class WatchStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Announce a user's changes of status to the node, or no longer. Answer: ``StatusOf`` as of the subscription
+    (S57)."""
+
+    uid: str
+    node: str
+    on: bool
+
+
 class InboxItem(_Discreet, frozen=True, gc=False):
     """One message to a user, and which request of which session of the sender it is (S46)."""
 
@@ -449,12 +488,15 @@ UserOperation = (
     | EndSession
     | ListChannel
     | AppendToInbox
+    | ReportSilence
+    | ReadStatus
+    | WatchStatus
     | StrikeToDos
     | TakeToDos
 )
 ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ListMembersOf | CountMembersOf | ReadPage
 AttributesOperation = ChangeAttributes | ReadAttributes
-READS = (ReadLog, ListMembersOf, CountMembersOf, ReadPage, ReadAttributes)
+READS = (ReadLog, ListMembersOf, CountMembersOf, ReadPage, ReadAttributes, ReadStatus)
 """They change nothing, and may be carried out beside other calls on their home."""
 NodeOperation = PostOrder | ReadOrders
 Operation = UserOperation | ChannelOperation | AttributesOperation | ReadLog | NodeOperation
@@ -467,6 +509,7 @@ Answer = (
     | InboxAppended
     | AttributesChanged
     | AttributesRead
+    | StatusOf
     | Reading
     | Page
     | MembersListed
@@ -522,6 +565,13 @@ class CountAnnounced(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     member_count: int | None
 
 
+class StatusAnnounced(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The status of a watched user has changed."""
+
+    uid: str
+    status: StatusOf
+
+
 class OrdersWaiting(msgspec.Struct, frozen=True, gc=False):
     """The node has orders to read."""
 
@@ -530,7 +580,7 @@ class ToDosWaiting(msgspec.Struct, frozen=True, gc=False):
     """There are overdue things to do."""
 
 
-Announcement = BlockAnnounced | CountAnnounced | OrdersWaiting | ToDosWaiting
+Announcement = BlockAnnounced | CountAnnounced | StatusAnnounced | OrdersWaiting | ToDosWaiting
 
 
 class EngineCall(msgspec.Struct, frozen=True, kw_only=True):

@@ -76,6 +76,9 @@ def limits(**changes: Any) -> Limits:
         "max_attributes": 256,
         "max_user_attribute_bytes": 16 * 1024,
         "max_channel_attribute_bytes": 32 * 1024,
+        "max_status_query": 256,
+        "max_status_subscriptions": 512,
+        "unreachable": 6.0,
     }
     return Limits(**(figures | changes))
 

@@ -1,0 +1,249 @@
+"""Online status of users: asked for, subscribed to, and told to who watches (S39, S57, S59)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import operations
+from ._frames import encode_frame
+from ._hub_engine import EnginePort
+from ._hub_transports import Transports
+from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedUser
+from .codes import Code
+from .messages import (
+    Done,
+    ReadStatus,
+    StatusChanged,
+    Statuses,
+    UnwatchStatus,
+    UserStatus,
+    WantedStatus,
+    WatchStatus,
+    encode_batch,
+)
+from .operations import StatusAnnounced, StatusOf
+
+_STATUS_BYTES = 24
+"""What a status has in a message besides its uid, at least."""
+
+
+class StatusRequests:
+    """The watched users of one hub, and the requests that concern them. A change is told to all who watch with the same
+    bytes; whoever is behind gets the latest state once it is not."""
+
+    def __init__(
+        self,
+        context: HubContext,
+        transports: Transports,
+        engine: EnginePort,
+        *,
+        fail: Callable[[AttachedSession, int, int, str], None],
+        free: Callable[[AttachedSession], None],
+    ) -> None:
+        self._context = context
+        self._config = context.config
+        self._transports = transports
+        self._engine = engine
+        self._fail = fail
+        self._free = free
+        self._users: dict[str, WatchedUser] = {}
+        self._changed: dict[WatchedUser, None] = {}
+        self._catching_up: dict[AttachedSession, None] = {}
+        self.reads: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
+            ReadStatus: self._read,
+            WatchStatus: self._watch,
+        }
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def _read(self, link: ServerLink, session: AttachedSession, request: ReadStatus) -> None:
+        """Answer with the states of users."""
+        session.busy = True
+        found: dict[str, UserStatus] = {}
+        uids = tuple(dict.fromkeys(request.uids))
+
+        def on_status(uid: str, status: StatusOf) -> None:
+            found[uid] = _told(uid, status)
+            if len(found) == len(uids):
+                self._answer(session, request.number, [found[uid] for uid in uids])
+                self._free(session)
+
+        def ask(uid: str) -> None:
+            self._engine.call(operations.ReadStatus(uid=uid), lambda status: on_status(uid, status))
+
+        for uid in uids:
+            ask(uid)
+
+    def _watch(self, link: ServerLink, session: AttachedSession, request: WatchStatus) -> None:
+        """Subscribe; the answer has the state of all (S39)."""
+        watching = {user.uid for user in session.watching or ()}
+        uids = tuple(dict.fromkeys(request.uids))
+        most = self._config.max_status_subscriptions
+        if len(watching.union(uids)) > most:
+            text = f"{most} users can be watched, which would be exceeded"
+            self._fail(session, request.number, Code.TOO_MANY_SUBSCRIPTIONS, text)
+            return
+        session.busy = True
+
+        def on_known(users: list[WatchedUser]) -> None:
+            if session.link is not None:
+                for user in users:
+                    self._subscribe(session, user)
+                self._answer(session, request.number, [_told(user.uid, user.status) for user in users])
+            self._free(session)
+
+        self._know(uids, on_known)
+
+    def unwatch(self, link: ServerLink, session: AttachedSession, request: UnwatchStatus) -> None:
+        """Subscribed no longer, be it watched or not."""
+        gone = set(request.uids)
+        watching, session.watching = session.watching or [], None
+        for user in watching:
+            if user.uid in gone:
+                self._unsubscribe(session, user)
+        session.watching = [user for user in watching if user.uid not in gone] or None
+        self._transports.reply(link, Done(request.number))
+
+    def _answer(self, session: AttachedSession, number: int, statuses: list[UserStatus]) -> None:
+        if session.link is not None:
+            size = sum(len(status.uid) + _STATUS_BYTES for status in statuses)
+            self._transports.reply_much(session.link, Statuses(number, tuple(statuses)), size)
+
+    # ------------------------------------------------------------------------------------------- statements
+
+    def restore(self, wanted: Sequence[WantedStatus], then: Callable[[list[tuple[WatchedUser, int]]], None]) -> None:
+        """Know the users that a client watches, and with which revision it knows each (S59)."""
+        revisions = {one.uid: one.revision for one in wanted}
+        self._know(tuple(revisions), lambda users: then([(user, revisions[user.uid]) for user in users]))
+
+    def restored(self, session: AttachedSession, link: ServerLink, users: list[tuple[WatchedUser, int]]) -> None:
+        """The statement is answered: these are watched, and what has changed is told (S57)."""
+        changed: list[UserStatus] = []
+        for user, revision in users:
+            self._subscribe(session, user)
+            if user.status.revision != revision:
+                changed.append(_told(user.uid, user.status))
+        if changed:
+            size = sum(len(status.uid) + _STATUS_BYTES for status in changed)
+            self._transports.reply_much(link, StatusChanged(tuple(changed)), size)
+
+    def let_go(self, users: list[tuple[WatchedUser, int]]) -> None:
+        """Nobody waits for these any more: the session went meanwhile."""
+        for user, _ in users:
+            self._release(user)
+
+    # ------------------------------------------------------------------------------------------ watched users
+
+    def _know(self, uids: tuple[str, ...], then: Callable[[list[WatchedUser]], None]) -> None:
+        """Watch users and know their states; each is in use for ``then``, which subscribes to it or releases it."""
+        users = [self._use(uid) for uid in uids]
+        unknown = 1
+
+        def on_known() -> None:
+            nonlocal unknown
+            unknown -= 1
+            if not unknown:
+                then(users)
+
+        for user in users:
+            if user.waiters is not None:
+                unknown += 1
+                user.waiters.append(on_known)
+        on_known()
+
+    def _use(self, uid: str) -> WatchedUser:
+        user = self._users.get(uid)
+        if user is None:
+            user = self._users[uid] = WatchedUser(uid)
+            operation = operations.WatchStatus(uid=uid, node=self._context.node, on=True)
+            self._engine.call(operation, lambda status: self._on_watched(user, status))
+        user.users += 1
+        return user
+
+    def _on_watched(self, user: WatchedUser, status: StatusOf) -> None:
+        if status.revision >= user.status.revision:
+            user.status = status
+        waiters, user.waiters = user.waiters or [], None
+        for waiter in waiters:
+            waiter()
+
+    def _subscribe(self, session: AttachedSession, user: WatchedUser) -> None:
+        """The session watches the user, who is in use for that."""
+        if session in user.sessions:
+            self._release(user)
+            return
+        user.sessions[session] = None
+        if session.watching is None:
+            session.watching = []
+        session.watching.append(user)
+
+    def _unsubscribe(self, session: AttachedSession, user: WatchedUser) -> None:
+        del user.sessions[session]
+        if session.stale is not None:
+            session.stale.pop(user, None)
+        self._release(user)
+
+    def _release(self, user: WatchedUser) -> None:
+        user.users -= 1
+        if not user.users:
+            del self._users[user.uid]
+            self._changed.pop(user, None)
+            self._engine.call(operations.WatchStatus(uid=user.uid, node=self._context.node, on=False))
+
+    def part(self, session: AttachedSession) -> None:
+        """The session's transport is gone; what it watches stands in its client's statement."""
+        watching, session.watching = session.watching or (), None
+        for user in watching:
+            self._unsubscribe(session, user)
+        session.stale = None
+        self._catching_up.pop(session, None)
+
+    # -------------------------------------------------------------------------------------------- changes
+
+    def announced(self, announcement: StatusAnnounced) -> None:
+        """A watched user's state has changed; states in between may be folded (S57)."""
+        user = self._users.get(announcement.uid)
+        if user is not None and announcement.status.revision > user.status.revision:
+            user.status = announcement.status
+            self._changed[user] = None
+
+    @property
+    def flush_wanted(self) -> bool:
+        """Whether there is a change to be told."""
+        return bool(self._changed or self._catching_up)
+
+    def flush(self) -> None:
+        """Tell each change once, to all who watch and keep up."""
+        changed, self._changed = self._changed, {}
+        slow = self._config.slow_reader_bytes
+        for user in changed:
+            frame = encode_frame(encode_batch([StatusChanged((_told(user.uid, user.status),))]))
+            for session in user.sessions:
+                link = session.link
+                assert link is not None  # a session without one watches nobody
+                if link.unsent + link.pending > slow:
+                    if session.stale is None:
+                        session.stale = {}
+                    session.stale[user] = None
+                else:
+                    self._transports.give(link, frame)
+        catching_up, self._catching_up = self._catching_up, {}
+        for session in catching_up:
+            self._tell_stale(session)
+
+    def buffer_fell(self, link: ServerLink) -> None:
+        """Whoever was behind may get the latest states."""
+        session = link.session
+        if session is not None and session.stale and link.unsent < self._config.feed_below_bytes:
+            self._catching_up[session] = None
+
+    def _tell_stale(self, session: AttachedSession) -> None:
+        stale, session.stale = session.stale, None
+        if stale and session.link is not None:
+            statuses = tuple([_told(user.uid, user.status) for user in stale])
+            self._transports.give(session.link, encode_frame(encode_batch([StatusChanged(statuses)])))
+
+
+def _told(uid: str, status: StatusOf) -> UserStatus:
+    return UserStatus(uid, status.state, status.since, status.expires_at, status.revision)

@@ -1,0 +1,98 @@
+"""The users whose online status a client watches, and the last that it heard of each (S39, S57, S59)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ._link import ProtocolViolation
+from .events import OnlineState, OnlineStatus, OnlineStatusChanged, StatusSubscriptionsLost
+from .messages import ReadStatus, Statuses, UserStatus, WantedStatus, WatchStatus
+
+
+class StatusWatch:
+    """The subscriptions of one ``login``. Events go to ``outputs``."""
+
+    __slots__ = ("_outputs", "_unwatched", "_watched")
+
+    def __init__(self, outputs: list[Any]) -> None:
+        self._outputs = outputs
+        self._watched: dict[str, UserStatus] = {}
+        self._unwatched: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._watched)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._watched
+
+    @property
+    def wanted(self) -> tuple[WantedStatus, ...]:
+        """For the statement."""
+        return tuple(WantedStatus(status.uid, status.revision) for status in self._watched.values())
+
+    def answered(self, request: ReadStatus | WatchStatus, answer: Statuses) -> dict[str, OnlineStatus]:
+        """The states that were asked for; those of a subscription are watched from now on."""
+        found = {status.uid: status for status in answer.statuses}
+        if len(found) != len(answer.statuses) or found.keys() != set(request.uids):
+            raise ProtocolViolation("states of other users than were asked for")
+        result = {uid: online_status(found[uid]) for uid in request.uids}
+        if isinstance(request, WatchStatus):
+            for uid, status in found.items():
+                known = self._watched.get(uid)
+                if known is None or _is_newer(status, known):
+                    self._watched[uid] = status
+        return result
+
+    def changed(self, statuses: Iterable[UserStatus]) -> None:
+        """The server tells of changes. Answers overtake them, and what is older than known is passed over."""
+        for status in statuses:
+            known = self._watched.get(status.uid)
+            if known is None or not _is_newer(status, known):
+                continue
+            self._watched[status.uid] = status
+            now, before = online_status(status), online_status(known)
+            if now != before:
+                self._outputs.append(
+                    OnlineStatusChanged(uid=status.uid, state=now.state, since=now.since, expires_at=now.expires_at)
+                )
+
+    def unwatch(self, uids: Iterable[str]) -> None:
+        """The app does not want to hear of them any more: it counts at once."""
+        for uid in uids:
+            self._watched.pop(uid, None)
+
+    def collect(self, unwatched: tuple[str, ...]) -> None:
+        """The answer to the statement says which of them cannot be watched."""
+        self._unwatched += unwatched
+
+    def settle(self) -> None:
+        """The session is as it was wished, or the app is told what could not be had."""
+        lost = tuple(uid for uid in self._unwatched if uid in self._watched)
+        self._unwatched = ()
+        if lost:
+            self.unwatch(lost)
+            self._outputs.append(StatusSubscriptionsLost(uids=lost))
+
+    def clear(self) -> None:
+        """The session is over for good."""
+        self._watched = {}
+        self._unwatched = ()
+
+
+def online_status(status: UserStatus) -> OnlineStatus:
+    """As the app is told it. A state of a later version counts as online: somebody is there."""
+    try:
+        state = OnlineState(status.state)
+    except ValueError:
+        state = OnlineState.ONLINE
+    return OnlineStatus(state=state, since=_seconds(status.since), expires_at=_seconds(status.expires_at))
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _is_newer(status: UserStatus, known: UserStatus) -> bool:
+    """0 is the revision of a user that the server has forgotten."""
+    return status.revision > known.revision or (status.revision == 0 and known.revision != 0)
