@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from ._channels import Channels
 from ._context import ClientTimer, Context
 from ._conversation import Conversation
+from ._encodings import BY_NAME
 from ._farewell import Farewell
 from ._link import ClientLink, LinkPhase, ProtocolViolation
 from ._liveness import LinkHealth, Liveness
@@ -21,7 +22,6 @@ from .effects import Endpoint, OpenTransport
 from .errors import ConfigError, LoginFailed, LoginTimeout, RtmError, TransportFailure
 from .events import ConnectionStateChanged
 from .messages import (
-    LOGIN_BYTES,
     Kicked,
     Limits,
     Login,
@@ -30,7 +30,6 @@ from .messages import (
     RenewToken,
     Restored,
     Welcome,
-    encode_in_pieces,
 )
 from .states import ConnectionMachine, ConnectionState, Trigger
 
@@ -207,6 +206,7 @@ class Connection:
             self._last_transport_id,
             endpoint,
             number,
+            encoding=BY_NAME[context.config.encoding],
             max_bytes=context.config.max_message_bytes,
             entropy=self._entropy,
             outputs=context.outputs,
@@ -328,7 +328,7 @@ class Connection:
         conversation = self._conversation
         want = self._channels.statement(conversation.own_attributes.wanted, conversation.status_watch.wanted)
         link.post(message)
-        if len(encode_in_pieces([message, want], LOGIN_BYTES)) == 1:
+        if len(link.encoding.encode_in_pieces([message, want], link.max_frame_bytes, 0)) == 1:
             link.post(want)
         else:
             link.late_want = want
@@ -345,8 +345,7 @@ class Connection:
         self._channels.welcomed(welcome.inbox, is_new=not same)
         self._session = Session(welcome, resumed_from=previous if same else None, now=context.now)
         link.phase = LinkPhase.RESTORING
-        link.max_frame_bytes = welcome.limits.max_frame_bytes
-        link.wire.max_message_bytes = max(link.wire.max_message_bytes, welcome.limits.max_frame_bytes)
+        link.allow_frames_of(welcome.limits.max_frame_bytes)
         link.liveness = self._new_liveness(welcome.limits)
         context.timers.clear(ClientTimer.ATTEMPT)
         context.arm(ClientTimer.RESTORE, context.config.restore_timeout_seconds)

@@ -7,9 +7,7 @@ from typing import Any, Literal
 from ._context import ClientTimer, Context
 from ._link import ClientLink
 from ._wire import Closed
-from .messages import Done, MalformedBatch, server_decoder
-
-_decoder = server_decoder()
+from .messages import Done, MalformedBatch
 
 
 class Farewell:
@@ -38,15 +36,16 @@ class Farewell:
     def take(self, link: ClientLink, events: list[Any]) -> None:
         """What still arrives."""
         link.transmit_wire()
-        if any(isinstance(event, Closed) or self._is_confirmation(event) for event in events):
+        if any(isinstance(event, Closed) or self._is_confirmation(link, event) for event in events):
             self.end("flush")
 
-    def _is_confirmation(self, event: Any) -> bool:
+    def _is_confirmation(self, link: ClientLink, event: Any) -> bool:
         """Whether it ends the wait: the answer, or what no server sends."""
-        if not isinstance(event, bytes):
+        encoding = link.encoding
+        if type(event) is not encoding.message_type:
             return False
         try:
-            messages, _ = _decoder.decode(event)
+            messages, _ = encoding.server_decoder.decode(encoding.payload_of(event))
         except MalformedBatch:
             return True
         return any(isinstance(message, Done) and message.number == self._request_id for message in messages)

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any
 
-from ._frames import encode_frame
+from ._encodings import ENCODINGS, Encoding
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, Position, ServerLink, WatchedLog
 from .logs import Block, Reading
-from .messages import INBOX, Gap, Going, GoOn, MemberCount, encode_batch, encode_block
+from .messages import INBOX, Gap, Going, GoOn, MemberCount
 from .operations import (
     BlockAnnounced,
     CountAnnounced,
@@ -62,7 +64,8 @@ class Channels:
         start = session.inbox_start
         session.inbox = inbox = self._use(home_of_user(session.uid), INBOX)
         if inbox.epoch != start.epoch or inbox.end < start.end:
-            inbox.live.clear()  # of a session that is about to be dropped
+            for live in inbox.live:
+                live.clear()  # of a session that is about to be dropped
             inbox.fresh.clear()
             self._fresh.pop(inbox, None)
             inbox.epoch, inbox.end, inbox.flushed_end = start.epoch, start.end, start.end
@@ -91,7 +94,7 @@ class Channels:
         del session.channels[channel.name]
         link = session.link
         assert link is not None  # without one, a session has no channels
-        channel.live.pop(link, None)
+        channel.live_with(link).pop(link, None)
         if link.blocks is not None:
             self._transports.transmit(link)
         if session.positions is not None:
@@ -107,7 +110,7 @@ class Channels:
         channels, session.channels = session.channels, {}
         inbox, session.inbox = session.inbox, None
         for channel in (*channels.values(), *(() if inbox is None else (inbox,))):
-            channel.live.pop(link, None)
+            channel.live_with(link).pop(link, None)
             self.let_go(channel)
 
     def watch(self, channel: WatchedLog, then: Callable[[], None]) -> None:
@@ -148,13 +151,16 @@ class Channels:
         if channel is not None:
             channel.member_count = announcement.member_count
             if channel.member_count is not None:
-                self._transports.give_all(channel.live, _count_frame(channel.name, channel.member_count))
+                count = MemberCount(channel.name, channel.member_count)
+                for encoding, live in zip(ENCODINGS, channel.live, strict=True):
+                    if live:
+                        self._transports.give_all(live, encoding.frame(encoding.encode_batch([count])))
 
     def _go_live(self, link: ServerLink, channel: WatchedLog) -> None:
         """The next block that is fanned out is the reader's next one."""
-        channel.live[link] = None
+        channel.live_with(link)[link] = None
         if channel.member_count is not None:
-            self._transports.give(link, _count_frame(channel.name, channel.member_count))
+            self._give(link, MemberCount(channel.name, channel.member_count))
 
     def take_block(self, channel: WatchedLog, block: Block) -> None:
         """Blocks are delivered in the order of their offsets, whichever way they come (E5)."""
@@ -195,7 +201,7 @@ class Channels:
 
     def _start_anew(self, channel: WatchedLog, reading: Reading) -> None:
         """What is gone here is a gap for every reader: each finds out from its own cursor."""
-        for link in list(channel.live):
+        for link in list(chain.from_iterable(channel.live)):
             self._fall_behind(link, channel, channel.flushed_end)
         channel.fresh.clear()
         self._fresh.pop(channel, None)
@@ -221,8 +227,8 @@ class Channels:
         position = None if session.positions is None else session.positions.pop(channel, None)
         if position is not None:
             given = max(position.given, position.cursor) if position.epoch == channel.epoch else position.given
-        elif link in channel.live:
-            del channel.live[link]
+        elif link in (live := channel.live_with(link)):
+            del live[link]
             given = channel.flushed_end
         else:
             return
@@ -239,7 +245,7 @@ class Channels:
 
         def on_watched() -> None:
             if session.link is link and session.log_of(channel.name) is channel:
-                self._transports.give(link, encode_frame(encode_batch([Going(go_on.log)])))
+                self._give(link, Going(go_on.log))
                 self.place(link, session, channel, go_on.epoch, go_on.cursor)
             self.let_go(channel)
 
@@ -252,7 +258,7 @@ class Channels:
         self._feeding[link] = None
 
     def _fall_behind(self, link: ServerLink, channel: WatchedLog, cursor: int) -> None:
-        del channel.live[link]
+        del channel.live_with(link)[link]
         assert link.session is not None  # a link that serves none is live nowhere
         self._remember(link, link.session, channel, Position(channel.epoch, cursor))
 
@@ -280,33 +286,28 @@ class Channels:
                 self._feed(link)
 
     def _fan_out(self, channel: WatchedLog) -> None:
-        """One frame for all readers that keep up: the same bytes for each (E4)."""
+        """One frame for all readers of an encoding that keep up: the same bytes for each (E4)."""
         blocks, channel.fresh = channel.fresh, []
-        live = channel.live
-        if live:
+        readers = [(encoding, live) for encoding, live in zip(ENCODINGS, channel.live, strict=True) if live]
+        if readers:
             slow = self._slow_bytes
-            for last_offset, frame in self._frames_of(channel.name, blocks):
-                for link in [link for link in live if link.unsent + link.pending > slow]:
-                    self._fall_behind(link, channel, channel.flushed_end)
-                self._transports.give_all(live, frame)
-                channel.flushed_end = last_offset
+            epoch = blocks[0].epoch
+            # So that a frame of several entries is no larger in another encoding.
+            room = self._frame_room // max([encoding.growth for encoding, _ in readers])
+            for first_offset, entries in _runs_of(blocks, room):
+                for encoding, live in readers:
+                    for link in [link for link in live if link.unsent + link.pending > slow]:
+                        self._fall_behind(link, channel, channel.flushed_end)
+                    if live:
+                        frame = _entries_frame(encoding, channel.name, epoch, first_offset, entries)
+                        self._transports.give_all(live, frame)
+                channel.flushed_end = first_offset + len(entries) - 1
         channel.flushed_end = channel.end
 
-    def _frames_of(self, name: str, blocks: list[Block]) -> Iterator[tuple[int, bytes]]:
-        """All blocks of a pass as one frame, or as few as the size of a WebSocket message allows; each with the offset
-        of its last entry."""
-        entries: list[bytes] = []
-        epoch, first, size = blocks[0].epoch, blocks[0].first_offset, 0
-        room = self._frame_room
-        for block in blocks:
-            for entry in block.entries:
-                if size + len(entry) > room and entries:
-                    yield first + len(entries) - 1, _entries_frame(name, epoch, first, entries)
-                    first += len(entries)
-                    entries, size = [], 0
-                entries.append(entry)
-                size += len(entry)
-        yield first + len(entries) - 1, _entries_frame(name, epoch, first, entries)
+    def _give(self, link: ServerLink, message: Any) -> None:
+        """A message that stands in its place among the entries."""
+        encoding = link.encoding
+        self._transports.give(link, encoding.frame(encoding.encode_batch([message])))
 
     def _feed(self, link: ServerLink) -> None:
         """Give a link that is behind its next piece, from the log that has waited longest."""
@@ -319,7 +320,8 @@ class Channels:
             return  # what it is given in this pass counts as well: look again when that is written
         channel, position = next(iter(session.positions.items()))
         session.reading = True
-        operation = ReadLog(log=channel.home, epoch=position.epoch, cursor=position.cursor, max_bytes=self._piece_bytes)
+        max_bytes = self._piece_bytes // link.encoding.growth
+        operation = ReadLog(log=channel.home, epoch=position.epoch, cursor=position.cursor, max_bytes=max_bytes)
         self._engine.call(operation, lambda reading: self._on_piece(link, session, channel, position, reading))
 
     def _on_piece(
@@ -346,10 +348,12 @@ class Channels:
             session.positions = None  # most sessions have none for most of their time
         if reading.gap:
             gap = Gap(channel.name, reading.epoch, reading.cursor, reading.lost)
-            self._transports.give(link, encode_frame(encode_batch([gap])))
+            self._give(link, gap)
         if reading.entries:
-            frame = _entries_frame(channel.name, reading.epoch, reading.cursor + 1, reading.entries)
-            self._transports.give(link, frame)
+            self._transports.give(
+                link,
+                _entries_frame(link.encoding, channel.name, reading.epoch, reading.cursor + 1, reading.entries),
+            )
         cursor = reading.cursor + len(reading.entries)
         if reading.epoch == channel.epoch and cursor >= channel.flushed_end:
             self._go_live(link, channel)
@@ -357,9 +361,21 @@ class Channels:
             self._remember(link, session, channel, Position(reading.epoch, cursor, position.given))
 
 
-def _count_frame(name: str, member_count: int) -> bytes:
-    return encode_frame(encode_batch([MemberCount(name, member_count)]))
+def _runs_of(blocks: list[Block], room: int) -> Iterator[tuple[int, list[bytes]]]:
+    """All blocks of a pass as one run of entries, or as few as ``room`` bytes of entries in each allow; with the offset
+    of its first one."""
+    entries: list[bytes] = []
+    first, size = blocks[0].first_offset, 0
+    for block in blocks:
+        for entry in block.entries:
+            if size + len(entry) > room and entries:
+                yield first, entries
+                first += len(entries)
+                entries, size = [], 0
+            entries.append(entry)
+            size += len(entry)
+    yield first, entries
 
 
-def _entries_frame(name: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:
-    return encode_frame(encode_block(name, epoch, first_offset, entries))
+def _entries_frame(encoding: Encoding, name: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:
+    return encoding.frame(encoding.encode_block(name, epoch, first_offset, entries))

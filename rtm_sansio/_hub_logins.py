@@ -201,9 +201,7 @@ class Logins:
             resumed=attached.resumed,
         )
         self._sessions.attach(session, link)
-        link.phase = ServerPhase.OPEN
-        link.since = self._context.now
-        link.wire.max_message_bytes = self._config.max_frame_bytes
+        self._transports.welcomed(link)
         welcome = Welcome(
             session_id=attached.session_id,
             login_epoch=attached.login_epoch,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from ._hub_engine import EnginePort
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink
@@ -97,11 +95,11 @@ class Reads:
             before=request.before,
             after=request.after,
             limit=request.limit,
-            max_bytes=self._page_bytes,
+            max_bytes=self._page_bytes // link.encoding.growth,
         )
 
         def answer(page: Page) -> tuple[RawHistory, int]:
-            raw = [msgspec.Raw(entry) for entry in page.entries]
+            raw = link.encoding.raw_entries(page.entries)
             history = RawHistory(request.number, page.epoch, page.first_offset, page.more, raw)
             return history, sum(map(len, page.entries))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import operations
-from ._frames import encode_frame
+from ._encodings import Encoding
 from ._hub_engine import EnginePort
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedUser
@@ -20,7 +20,6 @@ from .messages import (
     UserStatus,
     WantedStatus,
     WatchStatus,
-    encode_batch,
 )
 from .operations import StatusAnnounced, StatusOf
 
@@ -218,7 +217,8 @@ class StatusRequests:
         changed, self._changed = self._changed, {}
         slow = self._config.slow_reader_bytes
         for user in changed:
-            frame = encode_frame(encode_batch([StatusChanged((_told(user.uid, user.status),))]))
+            message = StatusChanged((_told(user.uid, user.status),))
+            frames: dict[Encoding, bytes] = {}
             for session in user.sessions:
                 link = session.link
                 assert link is not None  # a session without one watches nobody
@@ -227,6 +227,10 @@ class StatusRequests:
                         session.stale = {}
                     session.stale[user] = None
                 else:
+                    encoding = link.encoding
+                    frame = frames.get(encoding)
+                    if frame is None:
+                        frame = frames[encoding] = encoding.frame(encoding.encode_batch([message]))
                     self._transports.give(link, frame)
         catching_up, self._catching_up = self._catching_up, {}
         for session in catching_up:
@@ -242,7 +246,8 @@ class StatusRequests:
         stale, session.stale = session.stale, None
         if stale and session.link is not None:
             statuses = tuple([_told(user.uid, user.status) for user in stale])
-            self._transports.give(session.link, encode_frame(encode_batch([StatusChanged(statuses)])))
+            encoding = session.link.encoding
+            self._transports.give(session.link, encoding.frame(encoding.encode_batch([StatusChanged(statuses)])))
 
 
 def _told(uid: str, status: StatusOf) -> UserStatus:

@@ -6,15 +6,15 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from ._frames import encode_frame
+from ._encodings import BY_SUBPROTOCOL
 from ._hubparts import AttachedSession, HubContext, ServerLink, ServerPhase
 from ._wire import ServerWire
 from .codes import Code
 from .effects import CloseTransport, PauseReading, ResumeReading, Transmit
 from .events import LoginWithdrawn
-from .messages import HEARTBEAT, LOGIN_BYTES, SUBPROTOCOL_MSGPACK, encode_in_pieces
+from .messages import LOGIN_BYTES
 
-_HEARTBEAT_FRAME = encode_frame(HEARTBEAT)
+_SUBPROTOCOLS = tuple(BY_SUBPROTOCOL)
 _STALE_DEADLINES = 1024
 _CLOSE_REASON_CHARACTERS = 100
 _LINKS_PER_TICK = 256
@@ -59,12 +59,24 @@ class Transports:
         wire = ServerWire(
             path=self._config.path,
             allowed_origins=self._config.allowed_origins,
-            subprotocols=(SUBPROTOCOL_MSGPACK,),
+            subprotocols=_SUBPROTOCOLS,
             max_message_bytes=LOGIN_BYTES,
         )
         link = self._links[transport_id] = ServerLink(transport_id, wire, self._context.now)
         self.schedule(link)
         return transport_id
+
+    def opened(self, link: ServerLink, subprotocol: str) -> None:
+        """The handshake is done; it says what the transport speaks."""
+        link.encoding = BY_SUBPROTOCOL[subprotocol]
+        link.wire.max_message_bytes = link.encoding.login_bytes
+        link.phase = ServerPhase.LOGIN
+
+    def welcomed(self, link: ServerLink) -> None:
+        """The transport serves a session from now on; its batches may be larger (S45)."""
+        link.phase = ServerPhase.OPEN
+        link.since = self._context.now
+        link.wire.max_message_bytes = link.encoding.frame_bytes(self._config.max_frame_bytes)
 
     def forget(self, link: ServerLink) -> None:
         """The id is gone; nothing refers to the link any more but what is in flight."""
@@ -291,13 +303,14 @@ class Transports:
 
         False if the transport had to be dropped: its outbound buffer would pass the bound by replies alone (S51).
         """
-        blocks, replies = link.blocks, link.replies
+        blocks, replies, encoding = link.blocks, link.replies, link.encoding
         frames: list[bytes] = []
         if replies is not None:
-            pieces = encode_in_pieces(replies, self._config.max_frame_bytes, link.reply_bytes)
-            frames += map(encode_frame, pieces)
+            # The limit is the same in both directions.
+            pieces = encoding.encode_in_pieces(replies, link.wire.max_message_bytes, link.reply_bytes)
+            frames += map(encoding.frame, pieces)
         if link.heartbeats:
-            frames.append(_HEARTBEAT_FRAME * link.heartbeats)
+            frames.append(encoding.heartbeat_frame * link.heartbeats)
         if frames and link.unsent + sum(map(len, frames)) > self._config.max_outbound_bytes:
             self.drop(link, "abort")
             return False

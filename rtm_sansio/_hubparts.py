@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ._encodings import ENCODINGS, MSGPACK, Encoding
 from ._pacing import TokenBucket
 from ._wire import ServerWire
 from .config import ServerConfig
@@ -73,6 +74,7 @@ class ServerLink:
         "deadline_at",
         "early_logout",
         "early_want",
+        "encoding",
         "heartbeats",
         "last_received",
         "login",
@@ -96,11 +98,12 @@ class ServerLink:
     def __init__(self, transport_id: int, wire: ServerWire, now: float) -> None:
         self.transport_id = transport_id
         self.wire = wire
+        self.encoding: Encoding = MSGPACK  # until the handshake says otherwise
         self.phase = ServerPhase.HANDSHAKE
         self.since = now  # when it was accepted, when it was welcomed, or when its closing began
         self.last_received = now
         self.login: Login | None = None
-        # What came behind the login, until it is accepted (S59). The statement as bytes: they take the least room.
+        # What came behind the login, until it is accepted (S59). The statement in MessagePack: it takes the least room.
         self.early_want: bytes | None = None
         self.early_logout: Logout | None = None
         self.session: AttachedSession | None = None
@@ -274,10 +277,14 @@ class WatchedLog:
         self.end = 0  # the last offset known here
         self.flushed_end = 0  # the last offset that the live readers were given
         self.fresh: list[Block] = []  # what they are to be given at the end of the pass
-        self.live: dict[ServerLink, None] = {}
+        self.live: tuple[dict[ServerLink, None], ...] = tuple({} for _ in ENCODINGS)  # those who keep up, by encoding
         self.member_count: int | None = None  # of a channel that does not tell of joins and leaves (S38)
         self.users = 0  # members, and whatever is under way
         self.watched = False
         self.waiters: list[Callable[[], None]] | None = None  # who waits for the subscription to be confirmed
         self.reading_hole = False
         self.missed = False  # a block came meanwhile that could not be used
+
+    def live_with(self, link: ServerLink) -> dict[ServerLink, None]:
+        """The readers that keep up, of those with the encoding of this one."""
+        return self.live[link.encoding.index]

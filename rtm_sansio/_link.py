@@ -7,10 +7,11 @@ import enum
 from collections.abc import Callable
 from typing import Any, Literal
 
+from ._encodings import Encoding
 from ._liveness import Liveness
 from ._wire import ClientWire
 from .effects import CloseTransport, Endpoint, Transmit
-from .messages import HEARTBEAT, LOGIN_BYTES, SUBPROTOCOL_MSGPACK, ClientMessage, Want, encode_in_pieces
+from .messages import ClientMessage, Want
 
 
 class LinkPhase(enum.Enum):
@@ -38,6 +39,7 @@ class ClientLink:
         "_outbox",
         "_outputs",
         "attempt",
+        "encoding",
         "late_want",
         "liveness",
         "max_frame_bytes",
@@ -54,22 +56,25 @@ class ClientLink:
         endpoint: Endpoint,
         attempt: int,
         *,
+        encoding: Encoding,
         max_bytes: int,
         entropy: Callable[[int], bytes],
         outputs: list[Any],
     ) -> None:
         self.transport_id = transport_id
         self.attempt = attempt
+        self.encoding = encoding
         self.phase = LinkPhase.OPENING
         self.wire = ClientWire(
             host=_host_header(endpoint),
             target=endpoint.target,
-            subprotocols=(SUBPROTOCOL_MSGPACK,),
-            max_message_bytes=max_bytes,
+            subprotocols=(encoding.subprotocol,),
+            # From the start: what stands behind the welcome may come in the same read.
+            max_message_bytes=encoding.frame_bytes(max_bytes),
             entropy=entropy,
         )
         self.liveness: Liveness | None = None
-        self.max_frame_bytes = LOGIN_BYTES
+        self.max_frame_bytes = encoding.login_bytes
         self.token_serial = 0
         self.up_since: float | None = None
         self.late_want: Want | None = None
@@ -101,6 +106,11 @@ class ClientLink:
         self.wire.start()
         self.transmit_wire()
 
+    def allow_frames_of(self, max_frame_bytes: int) -> None:
+        """The welcome's limit, which counts MessagePack, for both directions (S15, S45)."""
+        self.max_frame_bytes = self.encoding.frame_bytes(max_frame_bytes)
+        self.wire.max_message_bytes = max(self.wire.max_message_bytes, self.max_frame_bytes)
+
     def transmit_wire(self) -> None:
         """What the wire has to say: its handshake, pongs, a close frame."""
         data = self.wire.data_to_send()
@@ -117,13 +127,15 @@ class ClientLink:
             return
         if self.liveness is not None:
             self.liveness.last_sent = now
-        data = b"".join(self.wire.frame(payload) for payload in encode_in_pieces(messages, self.max_frame_bytes))
+        encoding, frame = self.encoding, self.wire.frame
+        pieces = encoding.encode_in_pieces(messages, self.max_frame_bytes, 0)
+        data = b"".join([frame(encoding.message_of(payload)) for payload in pieces])
         self._outputs.append(Transmit(transport_id=self.transport_id, data=data))
 
     def transmit_heartbeat(self, liveness: Liveness, now: float) -> None:
         """A heartbeat at once."""
         liveness.heartbeat_sent(now)
-        self._outputs.append(Transmit(transport_id=self.transport_id, data=self.wire.frame(HEARTBEAT)))
+        self._outputs.append(Transmit(transport_id=self.transport_id, data=self.wire.frame(self.encoding.heartbeat)))
 
     def close(self, how: Literal["flush", "abort"], *, code: int = 1000, reason: str = "") -> None:
         """Close the transport, with a close frame when it is to be flushed. The link is over."""

@@ -20,6 +20,7 @@ from ._channels import Channels
 from ._connection import Connection
 from ._context import ClientTimer, Context
 from ._conversation import Conversation
+from ._encodings import mistaken_kind
 from ._link import ClientLink, LinkPhase, ProtocolViolation
 from ._token_part import TokenPart, fault_of
 from ._verdicts import close_failure, handshake_failure, rejection, retry_after_of
@@ -43,7 +44,6 @@ from .effects import Endpoint
 from .errors import InvalidArgument, InvalidState, NotConnected, NotLoggedIn, TransportFailure
 from .messages import (
     INBOX,
-    LOGIN_BYTES,
     ChangeAttributes,
     Changed,
     CountMembers,
@@ -76,7 +76,6 @@ from .messages import (
     UnwatchStatus,
     WatchStatus,
     Welcome,
-    server_decoder,
 )
 from .states import ConnectionState
 
@@ -84,8 +83,6 @@ __all__ = ["ClientCore", "ClientTimer"]
 
 _MAX_RARE_FRAMES_PER_READ = 1024
 _LONGEST_UID = 64  # until a welcome says otherwise (S45)
-
-_decoder = server_decoder()
 
 
 class ClientCore:
@@ -616,22 +613,24 @@ class ClientCore:
     def _take_wire_events(self, link: ClientLink, events: list[Any]) -> None:
         link.transmit_wire()
         for event in events:
-            if type(event) is bytes:
+            if type(event) is link.encoding.message_type:
                 try:
-                    self._take_batch(link, event)
+                    self._take_batch(link, link.encoding.payload_of(event))
                 except ProtocolViolation as fault:
                     self._connection.violation(str(fault), fault.close_code)
                 except MalformedBatch as fault:
                     self._connection.violation(str(fault), 1002)
             else:
-                self._on_wire_event(event)
+                self._on_wire_event(link, event)
             if link is not self._connection.link:
                 return
 
     def _take_batch(self, link: ClientLink, payload: bytes) -> None:
-        if len(payload) > LOGIN_BYTES and not link.welcomed:
-            raise ProtocolViolation(f"a message above {LOGIN_BYTES} bytes before the welcome", close_code=1009)
-        messages, skipped = _decoder.decode(payload)
+        encoding = link.encoding
+        if len(payload) > encoding.login_bytes and not link.welcomed:
+            limit = encoding.login_bytes
+            raise ProtocolViolation(f"a message above {limit} bytes before the welcome", close_code=1009)
+        messages, skipped = encoding.server_decoder.decode(payload)
         self.unknown_messages += skipped
         if not messages:
             if link.liveness is None:
@@ -664,10 +663,8 @@ class ClientCore:
         if wish is not None:
             self._conversation.post(wish)
 
-    def _on_wire_event(self, event: Any) -> None:
+    def _on_wire_event(self, link: ClientLink, event: Any) -> None:
         connection = self._connection
-        link = connection.link
-        assert link is not None
         if isinstance(event, Opened):
             connection.on_opened()
         elif isinstance(event, Rejected):
@@ -677,7 +674,7 @@ class ClientCore:
             link.close("abort")
             connection.link_ended(handshake_failure(event))
         elif not isinstance(event, Closed):
-            connection.violation("a text message in a binary subprotocol", 1003)
+            connection.violation(mistaken_kind(event), 1003)
         elif event.by_peer and code_kind(event.code) is not None:
             connection.told_off(event.code, event.reason, None)
         else:

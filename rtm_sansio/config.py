@@ -8,6 +8,7 @@ import math
 from fnmatch import fnmatchcase
 from typing import Any, Self
 
+from ._encodings import BY_NAME
 from .errors import ConfigError
 
 _ATTRIBUTE_FRAME_BYTES = 64
@@ -111,7 +112,9 @@ class ClientConfig(_Settings):
     """Events kept in a home that nobody iterates (S52)."""
     max_message_bytes: int = 128 * 1024 + 1024
     """The largest WebSocket message taken from a server, unless its welcome states a larger one, up to 16 MiB (S15,
-    S45)."""
+    S45). Like all limits it counts MessagePack; in JSON six times as much is taken."""
+    encoding: str = "msgpack"
+    """What goes over the wire: "msgpack", or "json", which takes more time and bytes and can be read by eye."""
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -142,6 +145,8 @@ class ClientConfig(_Settings):
         self._check_at_most(
             "progress_delay_seconds", "request_timeout_seconds", "progress serves the open requests (S46)"
         )
+        if type(self.encoding) is not str or self.encoding not in BY_NAME:
+            raise ConfigError(f"encoding is {self.encoding!r}; it must be one of {', '.join(map(repr, BY_NAME))}")
         if self.max_message_bytes < 16 * 1024:
             raise ConfigError(
                 f"max_message_bytes is {self.max_message_bytes}; a server may send 16384 before the login (S45)"
@@ -248,7 +253,7 @@ class ServerConfig(_Settings):
     max_request_bytes: int = 64 * 1024
     """Bytes of one request (S45)."""
     max_frame_bytes: int = 128 * 1024
-    """Bytes of one WebSocket message afterwards, both directions (S45)."""
+    """Bytes of one WebSocket message afterwards, both directions (S45); in JSON six times as many."""
     max_channels: int = 20
     """Channels joined at a time (S45)."""
     max_snapshot_members: int = 512

@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from ._encodings import mistaken_kind
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import RARE_FRAMES_PER_UNIT, FloodGate
@@ -28,7 +29,8 @@ from .codes import Code
 from .config import ServerConfig
 from .errors import TransportFailure
 from .messages import (
-    HEARTBEAT,
+    BatchDecoder,
+    ClientMessage,
     GoOn,
     Hold,
     Login,
@@ -36,7 +38,6 @@ from .messages import (
     Progress,
     RenewToken,
     Want,
-    client_decoder,
 )
 from .operations import (
     Announcement,
@@ -49,7 +50,6 @@ from .operations import (
     StatusAnnounced,
 )
 
-_decoder = client_decoder()
 _MORE_MESSAGES = 1024
 """A batch has at most so many messages besides a whole burst of requests: what is far above the rate is not even
 decoded (S51)."""
@@ -168,11 +168,12 @@ class Hub:
         if wire.rare_frames >= RARE_FRAMES_PER_UNIT and self._flood_gate.is_frame_flood(link):
             return
         for event in events:
-            if type(event) is bytes:
-                if event == HEARTBEAT:
+            encoding = link.encoding
+            if type(event) is encoding.message_type:
+                if event == encoding.heartbeat:
                     self._on_heartbeat(link)
                 else:
-                    self._on_batch(link, event)
+                    self._on_batch(link, encoding.client_decoder, event)
             else:
                 self._on_wire_event(link, event)
             if not self._transports.is_there(link):
@@ -230,13 +231,14 @@ class Hub:
 
     def _on_wire_event(self, link: ServerLink, event: Any) -> None:
         if type(event) is Opened:
-            link.phase = ServerPhase.LOGIN
+            assert event.subprotocol is not None  # one of those offered to the wire
+            self._transports.opened(link, event.subprotocol)
         elif type(event) is HandshakeFailed or (type(event) is Closed and event.by_peer):
             self._transports.drop(link, "flush")
         elif type(event) is Closed:
             self._transports.violation(link, event.reason, close_code=event.code)
         else:
-            self._transports.violation(link, "a text message in a binary subprotocol", close_code=1003)
+            self._transports.violation(link, mistaken_kind(event), close_code=1003)
 
     def _on_heartbeat(self, link: ServerLink) -> None:
         session = link.session
@@ -245,11 +247,11 @@ class Hub:
         elif not self._flood_gate.is_flood(link, session):
             self._transports.heartbeat(link)
 
-    def _on_batch(self, link: ServerLink, payload: bytes) -> None:
+    def _on_batch(self, link: ServerLink, decoder: BatchDecoder[ClientMessage], payload: Any) -> None:
         if link.phase is ServerPhase.CLOSING:
             return
         try:
-            messages, skipped = _decoder.decode(payload, self._max_batch)
+            messages, skipped = decoder.decode(payload, self._max_batch)
         except MalformedBatch as fault:
             self._transports.violation(link, str(fault))
             return
@@ -260,6 +262,9 @@ class Hub:
             self.unknown_messages += skipped
             if self._flood_gate.is_flood(link, link.session, skipped):
                 return
+        elif not messages:
+            self._on_heartbeat(link)  # an empty batch in another form than the usual one
+            return
         on_message = self._on_message
         for message in messages:
             session = link.session

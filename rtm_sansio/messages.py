@@ -1,13 +1,14 @@
-"""The wire messages of protocol version 1: one schema, and the only place that encodes or decodes it.
+"""The wire messages of protocol version 1: one schema, what it is in MessagePack, and what a reader skips.
 
-One WebSocket message carries an array of these (a batch); the empty array is the heartbeat and its answer. Each
-message is an array whose first element is an integer tag. Trailing fields that a reader does not know are ignored; an
-unknown tag of 128 or above is skipped and counted, an unknown tag below is a protocol error. So it is with entries.
+``_encodings`` has the same in JSON, and what stands for either. One WebSocket message carries an array of these (a
+batch); the empty array is the heartbeat and its answer. Each message is an array whose first element is an integer tag.
+Trailing fields that a reader does not know are ignored; an unknown tag of 128 or above is skipped and counted, an
+unknown tag below is a protocol error. So it is with entries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -18,7 +19,7 @@ SUBPROTOCOL_MSGPACK = "rtm.v1.msgpack"
 FIRST_OPTIONAL_TAG = 128
 LOGIN_BYTES = 16 * 1024
 """What one WebSocket message may hold before the login is accepted (S45)."""
-_ENTRIES_TAG = 5
+ENTRIES_TAG = 5
 _HISTORY_TAG = 23
 _MAX_ARRAY_HEADER = 5
 MAX_SKIPPED = 1024
@@ -623,7 +624,7 @@ Entry = (
 )
 
 
-class Entries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
+class Entries(msgspec.Struct, array_like=True, tag=ENTRIES_TAG, frozen=True):
     """Consecutive entries of one log, the first at ``first_offset``."""
 
     log: str
@@ -632,7 +633,7 @@ class Entries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
     entries: list[Entry]
 
 
-class _RawEntries(msgspec.Struct, array_like=True, tag=_ENTRIES_TAG, frozen=True):
+class RawEntries(msgspec.Struct, array_like=True, tag=ENTRIES_TAG, frozen=True):
     """``Entries`` before its entries are looked at: used to encode, and to skip unknown entries one by one."""
 
     log: str
@@ -660,6 +661,13 @@ class RawHistory(msgspec.Struct, array_like=True, tag=_HISTORY_TAG, frozen=True)
     first_offset: int
     more: bool
     entries: list[msgspec.Raw]
+
+
+_ENTRY_HOLDERS: dict[int, tuple[type[Any], type[Any]]] = {
+    ENTRIES_TAG: (RawEntries, Entries),
+    _HISTORY_TAG: (RawHistory, History),
+}
+"""Messages with entries by their tags: before their entries are looked at, and behind."""
 
 
 class UnknownEntry(msgspec.Struct, frozen=True, gc=False):
@@ -695,7 +703,7 @@ ServerMessage = (
 _encoder = msgspec.msgpack.Encoder()
 _M = TypeVar("_M")
 
-_DECODE_FAULTS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+DECODE_FAULTS = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 """What msgspec raises on hostile bytes: the last two leak beside its own root."""
 
 encode_entry = _encoder.encode
@@ -718,18 +726,30 @@ def encode_in_pieces(messages: Sequence[object], max_bytes: int, at_least: int =
         payload = _encoder.encode(messages)
         if len(payload) <= max_bytes or len(messages) == 1:
             return [payload]
+    return split(map(_encoder.encode, messages), max_bytes - _MAX_ARRAY_HEADER, _join)
+
+
+def split(
+    encoded: Iterable[bytes], room: int, join: Callable[[list[bytes]], bytes], separator_bytes: int = 0
+) -> list[bytes]:
+    """Encoded messages in as few batches as their order allows: each with at most ``room`` bytes of them, and of what
+    separates them, unless it is a single one. ``join`` makes a batch of some."""
     pieces: list[bytes] = []
     batch: list[bytes] = []
-    room = max_bytes - _MAX_ARRAY_HEADER
-    for message in messages:
-        encoded = _encoder.encode(message)
-        if batch and len(encoded) > room:
-            pieces.append(_array_header(len(batch)) + b"".join(batch))
-            batch, room = [], max_bytes - _MAX_ARRAY_HEADER
-        batch.append(encoded)
-        room -= len(encoded)
-    pieces.append(_array_header(len(batch)) + b"".join(batch))
+    left = room
+    for one in encoded:
+        size = len(one) + separator_bytes
+        if batch and size > left:
+            pieces.append(join(batch))
+            batch, left = [], room
+        batch.append(one)
+        left -= size
+    pieces.append(join(batch))
     return pieces
+
+
+def _join(encoded: list[bytes]) -> bytes:
+    return _array_header(len(encoded)) + b"".join(encoded)
 
 
 def _array_header(count: int) -> bytes:
@@ -743,31 +763,41 @@ def _array_header(count: int) -> bytes:
 
 def encode_block(log: str, epoch: bytes, first_offset: int, entries: Sequence[bytes]) -> bytes:
     """A batch that holds one ``Entries`` message, its entries taken as they are (E4)."""
-    return _encoder.encode((_RawEntries(log, epoch, first_offset, [msgspec.Raw(entry) for entry in entries]),))
+    return _encoder.encode((RawEntries(log, epoch, first_offset, [msgspec.Raw(entry) for entry in entries]),))
 
 
 class BatchDecoder(Generic[_M]):
     """Decodes batches of one direction; counts the optional messages that it did not know.
 
-    With ``with_entries`` some messages hold entries, among which there may be unknown ones too.
+    With ``with_entries`` some messages hold entries, among which there may be unknown ones too. What only MessagePack
+    has stands in ``_new_decoder``, ``_has_more`` and ``_tag_of``.
     """
 
-    __slots__ = ("_batch", "_entry_holders", "_one", "_raw")
+    __slots__ = ("_batch", "_entry", "_fields", "_holders", "_int", "_one")
 
     def __init__(self, union: object, *, with_entries: bool) -> None:
-        self._entry_holders = _ENTRY_HOLDERS if with_entries else {}
-        self._batch: msgspec.msgpack.Decoder[list[_M]] = msgspec.msgpack.Decoder(list[union])  # type: ignore[valid-type]
-        self._one: msgspec.msgpack.Decoder[_M] = msgspec.msgpack.Decoder(union)
-        self._raw = msgspec.msgpack.Decoder(list[msgspec.Raw])
+        self._batch: Callable[[bytes], list[_M]] = self._new_decoder(list[union])  # type: ignore[valid-type]
+        self._one: Callable[[msgspec.Raw], _M] = self._new_decoder(union)
+        self._entry: Callable[[msgspec.Raw], Entry] = self._new_decoder(Entry)
+        self._holders: dict[int, Callable[[msgspec.Raw], Any]] = (
+            {tag: self._new_decoder(raw) for tag, (raw, _) in _ENTRY_HOLDERS.items()} if with_entries else {}
+        )
+        self._fields: Callable[[bytes | msgspec.Raw], list[msgspec.Raw]] = self._new_decoder(list[msgspec.Raw])
+        self._int: Callable[[msgspec.Raw], int] = self._new_decoder(int)
 
-    def decode(self, payload: bytes, max_messages: int | None = None) -> tuple[list[_M], int]:
-        """The messages, and how many optional ones were skipped. Raises ``MalformedBatch`` for anything else, and for
-        more than ``max_messages``, before it has looked at any of them."""
-        if max_messages is not None and len(payload) > max_messages and _claimed_count(payload) > max_messages:
+    @staticmethod
+    def _new_decoder(kind: Any) -> Callable[[Any], Any]:
+        return msgspec.msgpack.Decoder(kind).decode
+
+    def decode(self, payload: Any, max_messages: int | None = None) -> tuple[list[_M], int]:
+        """The messages, and how many optional ones were skipped, of a payload as the wire gives it (here bytes). Raises
+        ``MalformedBatch`` for anything else, and for more than ``max_messages``, before it has looked at any of
+        them."""
+        if max_messages is not None and len(payload) > max_messages and self._has_more(payload, max_messages):
             raise MalformedBatch(f"a batch of more than {max_messages} messages")
         try:
-            return self._batch.decode(payload), 0
-        except _DECODE_FAULTS:
+            return self._batch(payload), 0
+        except DECODE_FAULTS:
             return self._decode_singly(payload)
 
     def _decode_singly(self, payload: bytes) -> tuple[list[_M], int]:
@@ -775,28 +805,55 @@ class BatchDecoder(Generic[_M]):
         messages: list[_M] = []
         skipped = unknown_entries = 0
         try:
-            for raw in self._raw.decode(payload):
+            for raw in self._fields(payload):
                 # A look at the tag is cheap, while a message that does not decode costs an exception.
-                tag = _tag_of(raw)
+                tag = self._tag_of(raw)
                 if tag >= FIRST_OPTIONAL_TAG:
                     skipped += 1
                     if skipped > MAX_SKIPPED:
                         raise MalformedBatch(f"a batch of more than {MAX_SKIPPED} unknown messages")
-                elif tag in self._entry_holders:
-                    holder, unknown_entries = self._entry_holders[tag](raw, unknown_entries)
+                elif tag in self._holders:
+                    holder, unknown_entries = self._decode_growing_entries(tag, raw, unknown_entries)
                     messages.append(cast("_M", holder))
                 else:
-                    messages.append(self._one.decode(raw))
-        except _DECODE_FAULTS as fault:
+                    messages.append(self._one(raw))
+        except DECODE_FAULTS as fault:
             raise MalformedBatch(f"not a batch of protocol version 1: {fault}") from fault
         return messages, skipped
 
+    def _decode_growing_entries(self, tag: int, raw: msgspec.Raw, unknown: int) -> tuple[Any, int]:
+        """A message with entries among which are some of a later version, and ``unknown`` with their number added."""
+        holder = self._holders[tag](raw)
+        entries: list[Entry | UnknownEntry] = []
+        for one in holder.entries:
+            entry_tag = self._tag_of(one)
+            if entry_tag < FIRST_OPTIONAL_TAG:
+                entries.append(self._entry(one))
+            elif unknown < MAX_UNKNOWN_ENTRIES:
+                unknown += 1
+                entries.append(UnknownEntry(entry_tag))
+            else:
+                raise MalformedBatch(f"a batch of more than {MAX_UNKNOWN_ENTRIES} unknown entries")
+        fields = {name: getattr(holder, name) for name in holder.__struct_fields__}
+        return _ENTRY_HOLDERS[tag][1](**(fields | {"entries": entries})), unknown
 
-_tag_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_int_decoder = msgspec.msgpack.Decoder(int)
-_raw_entries_decoder = msgspec.msgpack.Decoder(_RawEntries)
-_raw_history_decoder = msgspec.msgpack.Decoder(RawHistory)
-_entry_decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
+    def _has_more(self, payload: bytes, count: int) -> bool:
+        """Whether the payload has more than ``count`` elements, for one that has more bytes than that."""
+        return _claimed_count(payload) > count
+
+    def _tag_of(self, raw: msgspec.Raw) -> int:
+        view = memoryview(raw)
+        if 0x91 <= view[0] <= 0x9F:  # a short array, as all messages of version 1 are
+            first = view[1]
+            if first < FIRST_OPTIONAL_TAG:
+                return first
+            if first == 0xCC:  # a number of one byte
+                return view[2]
+        return self._slow_tag_of(raw)
+
+    def _slow_tag_of(self, raw: msgspec.Raw) -> int:
+        fields = self._fields(raw)
+        return self._int(fields[0]) if fields else -1
 
 
 def _claimed_count(payload: bytes) -> int:
@@ -806,52 +863,6 @@ def _claimed_count(payload: bytes) -> int:
     if payload[0] == 0xDD:
         return int.from_bytes(payload[1:5], "big")
     return 0
-
-
-def _tag_of(raw: msgspec.Raw) -> int:
-    view = memoryview(raw)
-    if 0x91 <= view[0] <= 0x9F:  # a short array, as all messages of version 1 are
-        first = view[1]
-        if first < FIRST_OPTIONAL_TAG:
-            return first
-        if first == 0xCC:  # a number of one byte
-            return view[2]
-    fields = _tag_decoder.decode(raw)
-    return _int_decoder.decode(fields[0]) if fields else -1
-
-
-def _decode_growing_entries(raw: msgspec.Raw, unknown: int) -> tuple[Entries, int]:
-    """``Entries`` among which are some of a later version, and ``unknown`` with their number added."""
-    block = _raw_entries_decoder.decode(raw)
-    entries, unknown = _growing(block.entries, unknown)
-    return Entries(block.log, block.epoch, block.first_offset, entries), unknown
-
-
-def _decode_growing_history(raw: msgspec.Raw, unknown: int) -> tuple[History, int]:
-    """The same for ``History``."""
-    page = _raw_history_decoder.decode(raw)
-    entries, unknown = _growing(page.entries, unknown)
-    return History(page.number, page.epoch, page.first_offset, page.more, entries), unknown
-
-
-def _growing(raw_entries: list[msgspec.Raw], unknown: int) -> tuple[list[Entry], int]:
-    entries: list[Entry | UnknownEntry] = []
-    for one in raw_entries:
-        tag = _tag_of(one)
-        if tag < FIRST_OPTIONAL_TAG:
-            entries.append(_entry_decoder.decode(one))
-        elif unknown < MAX_UNKNOWN_ENTRIES:
-            unknown += 1
-            entries.append(UnknownEntry(tag))
-        else:
-            raise MalformedBatch(f"a batch of more than {MAX_UNKNOWN_ENTRIES} unknown entries")
-    return cast("list[Entry]", entries), unknown
-
-
-_ENTRY_HOLDERS: dict[int, Callable[[msgspec.Raw, int], tuple[Any, int]]] = {
-    _ENTRIES_TAG: _decode_growing_entries,
-    _HISTORY_TAG: _decode_growing_history,
-}
 
 
 def client_decoder() -> BatchDecoder[ClientMessage]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from rtm_sansio._encodings import MSGPACK, Encoding
 from rtm_sansio._wire import ClientWire, Closed, Opened
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.effects import CloseTransport, PauseReading, ResumeReading, Transmit
@@ -12,8 +13,6 @@ from rtm_sansio.engine import MemoryEngine
 from rtm_sansio.events import LoginRequested, LoginWithdrawn, RenewalRequested
 from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
-    HEARTBEAT,
-    SUBPROTOCOL_MSGPACK,
     Entries,
     Gap,
     Join,
@@ -31,8 +30,6 @@ from rtm_sansio.messages import (
     Want,
     WantedChannel,
     Welcome,
-    encode_batch,
-    server_decoder,
 )
 from rtm_sansio.operations import EngineCall
 
@@ -212,16 +209,16 @@ class Bench:
 
     # -- clients
 
-    def open(self, *, node: int = 0, handshake: bool = True) -> FakeClient:
+    def open(self, *, node: int = 0, handshake: bool = True, encoding: Encoding = MSGPACK) -> FakeClient:
         """A new transport, past its opening handshake."""
-        client = FakeClient(self, node)
+        client = FakeClient(self, node, encoding)
         if handshake:
             client.shake_hands()
         return client
 
-    def login(self, uid: str, *channels: str, node: int = 0, **login: Any) -> FakeClient:
+    def login(self, uid: str, *channels: str, node: int = 0, encoding: Encoding = MSGPACK, **login: Any) -> FakeClient:
         """A client that is logged in and has joined ``channels``."""
-        client = self.open(node=node)
+        client = self.open(node=node, encoding=encoding)
         client.login(uid, **login)
         for channel in channels:
             client.join(channel)
@@ -231,13 +228,14 @@ class Bench:
 class FakeClient:
     """One transport from the client's end, and all that came over it."""
 
-    def __init__(self, bench: Bench, node: int) -> None:
+    def __init__(self, bench: Bench, node: int, encoding: Encoding = MSGPACK) -> None:
         self.bench = bench
         self.node = node
+        self.encoding = encoding
         self.wire = ClientWire(
             host="server.test",
             target="/",
-            subprotocols=(SUBPROTOCOL_MSGPACK,),
+            subprotocols=(encoding.subprotocol,),
             max_message_bytes=1 << 24,
             entropy=bench.rng.randbytes,
         )
@@ -294,12 +292,13 @@ class FakeClient:
             self.paused = False
 
     def _decode(self, data: bytes) -> None:
+        encoding = self.encoding
         for event in self.wire.receive(data):
-            if event == HEARTBEAT:
+            if event == encoding.heartbeat:
                 self.heartbeats += 1
-            elif isinstance(event, bytes):
-                self.payload_sizes.append(len(event))
-                messages, skipped = server_decoder().decode(event)
+            elif isinstance(event, encoding.message_type):
+                self.payload_sizes.append(len(encoding.payload_of(event)))
+                messages, skipped = encoding.server_decoder.decode(event)
                 assert skipped == 0
                 self.messages += messages
             elif isinstance(event, Closed):
@@ -327,10 +326,10 @@ class FakeClient:
 
     def send(self, *messages: Any) -> None:
         """Send one batch."""
-        self.raw(self.wire.frame(encode_batch(messages)))
+        self.raw(self.wire.frame(self.encoding.message_of(self.encoding.encode_batch(messages))))
 
     def heartbeat(self) -> None:
-        self.raw(self.wire.frame(HEARTBEAT))
+        self.raw(self.wire.frame(self.encoding.heartbeat))
 
     def lose(self) -> None:
         """The transport is reset."""

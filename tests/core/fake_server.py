@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from core.checked_core import CheckedClientCore
+from rtm_sansio._encodings import BY_NAME, Encoding
 from rtm_sansio._wire import ServerWire
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken, CloseTransport, OpenTransport, Transmit
@@ -13,8 +14,6 @@ from rtm_sansio.endpoints import parse_endpoints
 from rtm_sansio.errors import RtmError, TransportFailure
 from rtm_sansio.events import ConnectionStateChanged, RequestCompleted, RequestErred
 from rtm_sansio.messages import (
-    HEARTBEAT,
-    SUBPROTOCOL_MSGPACK,
     ChannelResult,
     Done,
     Entries,
@@ -38,8 +37,6 @@ from rtm_sansio.messages import (
     TextEntry,
     Want,
     Welcome,
-    client_decoder,
-    encode_batch,
 )
 from rtm_sansio.states import ConnectionState
 
@@ -48,8 +45,6 @@ OTHER_EPOCH = b"epoch--2"
 INBOX_PLACE = InboxPlace(b"inbox--1", 0, 0)
 SESSION = b"session-id-16-by"
 OTHER_SESSION = b"another-session!"
-
-_decoder = client_decoder()
 
 
 def limits(**changes: Any) -> Limits:
@@ -99,10 +94,11 @@ class FixedJitter(random.Random):
 class ServerEnd:
     """The server's end of one transport: what it received, and a mouth."""
 
-    def __init__(self, transport_id: int, attempt: int) -> None:
+    def __init__(self, transport_id: int, attempt: int, encoding: Encoding) -> None:
         self.transport_id = transport_id
         self.attempt = attempt
-        self.wire = ServerWire(subprotocols=(SUBPROTOCOL_MSGPACK,), max_message_bytes=1 << 20)
+        self.encoding = encoding
+        self.wire = ServerWire(subprotocols=(encoding.subprotocol,), max_message_bytes=1 << 20)
         self.received: list[Any] = []
         self.heartbeats: list[float] = []
         self.frames: list[int] = []
@@ -168,7 +164,9 @@ class Rig:
         if isinstance(output, OpenTransport):
             self.opened.append(output)
             self.opened_at.append(self.now - self.start)
-            self.servers[output.transport_id] = ServerEnd(output.transport_id, output.attempt)
+            self.servers[output.transport_id] = ServerEnd(
+                output.transport_id, output.attempt, BY_NAME[self.config.encoding]
+            )
         elif isinstance(output, Transmit):
             self._arrive(self.servers[output.transport_id], output.data)
         elif isinstance(output, CloseTransport):
@@ -183,14 +181,15 @@ class Rig:
 
     def _arrive(self, server: ServerEnd, data: bytes) -> None:
         for event in server.wire.receive(data):
-            if isinstance(event, bytes):
-                server.frames.append(len(event))
-                if event == HEARTBEAT:
+            encoding = server.encoding
+            if isinstance(event, encoding.message_type):
+                server.frames.append(len(encoding.payload_of(event)))
+                if event == encoding.heartbeat:
                     server.heartbeats.append(self.now - self.start)
                     if self.answer_heartbeats:
-                        self.feed(server.wire.frame(HEARTBEAT), server)
+                        self.feed(server.wire.frame(encoding.heartbeat), server)
                 else:
-                    server.received += _decoder.decode(event)[0]
+                    server.received += encoding.client_decoder.decode(event)[0]
             elif hasattr(event, "by_peer"):
                 server.closed_with = event.code
         answer = server.wire.data_to_send()
@@ -258,7 +257,7 @@ class Rig:
     def say(self, *messages: Any, server: ServerEnd | None = None) -> None:
         """The server sends a batch."""
         server = server or self.server
-        self.feed(server.wire.frame(encode_batch(messages)), server)
+        self.feed(server.wire.frame(server.encoding.message_of(server.encoding.encode_batch(messages))), server)
 
     def say_close(self, code: int, reason: str = "") -> None:
         """The server sends a close frame."""

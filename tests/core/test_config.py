@@ -133,6 +133,18 @@ def test_impossible_combinations(cls: type[Any], settings: dict[str, Any]):
     assert "S" in str(caught.value) or "must" in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["", "JSON", "rtm.v1.json", None, 1, ["json"]])
+def test_an_encoding_that_nobody_speaks(encoding: Any):
+    """F-61: refused when the config is made, with those that there are."""
+    with pytest.raises(ConfigError, match="it must be one of 'msgpack', 'json'"):
+        ClientConfig(encoding=encoding)
+
+
+def test_encodings():
+    assert ClientConfig().encoding == "msgpack"
+    assert ClientConfig(encoding="json").scaled(0.5).encoding == "json"
+
+
 @given(st.floats(0.001, 100.0), st.floats(0.001, 100.0), st.floats(0.001, 100.0))
 def test_all_pairs_of_heartbeat_settings(quiet: float, answer: float, limit: float):
     """F-04, S15: whatever is accepted, a heartbeat comes before the limit that it feeds."""

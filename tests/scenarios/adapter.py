@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from rtm_sansio import (
     ChannelLost,
     ChannelMessageReceived,
+    ClientConfig,
     Code,
     ConnectionStateChanged,
     EventsDropped,
@@ -232,9 +233,15 @@ class World(abc.ABC):
     """Real seconds for each second of a scenario."""
     tolerance: float
     """How late a time may be, in seconds of a scenario."""
+    encodings: tuple[str, ...] = ("msgpack",)
+    """What its actors speak, by turns."""
 
     def __init__(self) -> None:
         self.actors: list[Actor] = []
+
+    def config(self, config: dict[str, Any]) -> ClientConfig:
+        """The settings of the next actor."""
+        return ClientConfig(encoding=self.encodings[len(self.actors) % len(self.encodings)], **config)
 
     @abc.abstractmethod
     def actor(self, name: str, *, uid: str | None = None, **config: Any) -> Actor:

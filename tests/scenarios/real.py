@@ -132,7 +132,7 @@ class RealWorld(World):
             uid or name,
             RealLink(proxy, self.scale),
             f"ws://127.0.0.1:{proxy.port}",
-            ClientConfig(**config).scaled(self.scale),
+            self.config(config).scaled(self.scale),
         )
         self.actors.append(actor)
         return actor

@@ -26,7 +26,16 @@ WORLDS = ["asyncio", "threads", "trio"]
 WIRE_RULES = [f"S{number}" for number in (5, 6, 7, 8, 11, 12, 17, 23, 24, 25, 30, 31, 33, 34, 51, 52)]
 """The rules that must hold on real sockets with every frontend."""
 
+IN_JSON = ["s12_loud_loss", "s25_back_after_presence", "s30_second_login", "s52_slow_iterator"]
+"""What runs on sockets with clients of both encodings, too: the frontends know nothing of encodings, so a few do."""
+
 each_scenario = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+
+def speaking(world: World, *encodings: str) -> World:
+    """The world with actors that speak these, by turns."""
+    world.encodings = encodings
+    return world
 
 
 def make_world(kind: str, server: dict[str, Any]) -> World:
@@ -67,6 +76,24 @@ def test_virtual(scenario: Scenario) -> None:
     expected = virtual_transcript(scenario)
     for seed in range(1, 6):
         assert virtual_transcript(scenario, seed) == expected
+
+
+@pytest.mark.parametrize("encodings", [("json",), ("json", "msgpack"), ("msgpack", "json")], ids="-".join)
+@each_scenario
+def test_virtual_in_json(scenario: Scenario, encodings: tuple[str, ...]) -> None:
+    """F-61: whatever its clients speak, every actor hears the same."""
+    world = speaking(VirtualWorld(server=scenario.server, seed=6), *encodings)
+    assert play(world, scenario) == virtual_transcript(scenario)
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "threads"])
+@pytest.mark.parametrize(
+    "scenario", [each for each in SCENARIOS if each.name in IN_JSON], ids=lambda scenario: scenario.name
+)
+def test_over_sockets_in_json(scenario: Scenario, kind: str) -> None:
+    """F-61: the same over real sockets, for clients of both encodings on one server."""
+    expected = virtual_transcript(scenario)
+    assert play(speaking(make_world(kind, scenario.server), "json", "msgpack"), scenario, expected) == expected
 
 
 @pytest.mark.parametrize("kind", WORLDS)

@@ -264,7 +264,7 @@ class VirtualWorld(World):
         return None if code is None else (code, "the token is bad")
 
     def actor(self, name: str, *, uid: str | None = None, **config: Any) -> Actor:
-        actor = VirtualActor(self._world, name, uid or name, ClientConfig(**config))
+        actor = VirtualActor(self._world, name, uid or name, self.config(config))
         self.actors.append(actor)
         return actor
 

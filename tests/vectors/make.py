@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from rtm_sansio import messages as wire  # noqa: E402
+from rtm_sansio._encodings import JSON  # noqa: E402
 from rtm_sansio.messages import (  # noqa: E402
     BytesEntry,
     ChannelResult,
@@ -51,11 +54,58 @@ from rtm_sansio.messages import (  # noqa: E402
 )
 from vectors.replay import ClientReplay, Namer, ServerReplay, matches, to_json  # noqa: E402
 
-LIMITS = Limits(2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000, 1048576, 4194304, 32, 256, 32, 8192, 32, 256, 16384, 32768, 256, 512, 6.0)
+LIMITS = Limits(
+    2.0,
+    10.0,
+    30.0,
+    64,
+    32768,
+    65536,
+    131072,
+    20,
+    256,
+    1000,
+    2000,
+    1048576,
+    4194304,
+    32,
+    256,
+    32,
+    8192,
+    32,
+    256,
+    16384,
+    32768,
+    256,
+    512,
+    6.0,
+)
 SESSION, OTHER_SESSION = b"\x51" * 16, b"\x52" * 16
 EPOCH, OTHER_EPOCH = b"\xe1" * 8, b"\xe2" * 8
 INBOX = InboxPlace(b"\xe0" * 8, 0, 0)
 SENT_AT = 1_700_000_000_000
+
+
+# --- the other encoding
+
+
+def as_json(payload: bytes) -> str | None:
+    """The text that says in JSON what ``payload`` says in MessagePack; None if it says nothing."""
+    try:
+        return msgspec.json.encode(msgspec.msgpack.decode(payload)).decode()
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def in_both(vector: dict[str, Any], payload_key: str) -> dict[str, Any]:
+    """The vector with its payload as JSON behind the one in MessagePack."""
+    text = as_json(bytes.fromhex(vector[payload_key]))
+    with_json: dict[str, Any] = {}
+    for key, value in vector.items():
+        with_json[key] = value
+        if key == payload_key:
+            with_json["json"] = "nonsense" if text is None else text
+    return with_json
 
 
 # --- messages
@@ -121,15 +171,21 @@ def messages() -> list[dict[str, Any]]:
     ]
     several = [Progress(1, 2), PublishText(2, "lobby", "one"), PublishText(3, "lobby", "two")]
     return [
-        {"name": "the heartbeat", "from": "client", "hex": "90", "batch": []},
-        {"name": "its answer", "from": "server", "hex": "90", "batch": []},
-        {"name": "several", "from": "client", "hex": encode_batch(several).hex(), "batch": to_json(several)},
-        *found,
+        in_both(vector, "hex")
+        for vector in (
+            {"name": "the heartbeat", "from": "client", "hex": "90", "batch": []},
+            {"name": "its answer", "from": "server", "hex": "90", "batch": []},
+            {"name": "several", "from": "client", "hex": encode_batch(several).hex(), "batch": to_json(several)},
+            *found,
+        )
     ]
 
 
 def readings() -> list[dict[str, Any]]:
-    """Payloads that no writer of this version makes, and what a reader does with each."""
+    """Payloads that no writer of this version makes, and what a reader does with each.
+
+    A payload that can be said in JSON, and means the same there, has both forms.
+    """
     raw: list[tuple[str, str, bytes]] = [
         ("an unknown field behind the others", "server", encode_batch([[16, 5, "new"]])),
         ("an unknown field in an entry", "server", encode_batch([[5, "lobby", EPOCH, 1, [[3, "bob", "new"]]]])),
@@ -165,17 +221,53 @@ def readings() -> list[dict[str, Any]]:
         ("a length that is not there", "client", bytes.fromhex("ddffffffff")),
         ("very deep", "client", b"\x91" * 5000),
     ]
+    texts: list[tuple[str, str, str]] = [
+        ("white space", "client", ' [ [ 18 ,\t1 ,\n"lobby" ]\r] '),
+        ("a heartbeat with white space", "client", " [ ] "),
+        ("escaped characters", "client", '[[18,1,"\\u006cobby\\/\\ud83d\\ude00\\n"]]'),
+        ("an integer in place of a float, in JSON", "server", "[[19,6,36e2]]"),
+        ("an unknown message with white space around its tag", "client", "[[ 128 ], [3, 1]]"),
+        ("a number that is no integer for what it looks like", "server", "[[16,5.0]]"),
+        ("an integer with an exponent", "server", "[[16,5e0]]"),
+        ("a number that begins with a zero", "server", "[[16,05]]"),
+        ("a number that is none", "server", "[[19,6,NaN]]"),
+        ("a number beyond all floats", "server", "[[19,6,1e999]]"),
+        ("a number beyond 64 bits", "server", "[[16,18446744073709551616]]"),
+        ("half a pair of surrogates", "client", '[[18,1,"\\ud83d"]]'),
+        ("a control character that is not escaped", "client", '[[18,1,"\x00"]]'),
+        ("base64 without its end", "client", '[[17,1,"lobby","aGk"]]'),
+        ("base64 with another alphabet", "client", '[[17,1,"lobby","_-8="]]'),
+        ("a comma too many", "client", '[[18,1,"lobby"],]'),
+        ("a batch that is an object", "client", '{"18":1}'),
+        ("a comment", "client", "[]//"),
+        ("two batches", "client", "[][]"),
+        ("a byte order mark", "client", "\ufeff[]"),
+        ("nothing but white space", "client", " "),
+        ("very deep, in JSON", "client", "[" * 5000 + "]" * 5000),
+    ]
     found = []
     for name, side, payload in raw:
-        decoder: Any = wire.client_decoder() if side == "client" else wire.server_decoder()
-        outcome: dict[str, Any]
-        try:
-            batch, skipped = decoder.decode(payload)
-            outcome = {"batch": to_json(batch), "skipped": skipped}
-        except wire.MalformedBatch:
-            outcome = {"close": 1002}
-        found.append({"name": name, "from": side, "hex": payload.hex(), **outcome})
+        outcome = _outcome(wire.client_decoder() if side == "client" else wire.server_decoder(), payload)
+        vector = {"name": name, "from": side, "hex": payload.hex(), **outcome}
+        text = as_json(payload)
+        both = text is not None and _outcome(_json_decoder(side), text) == outcome
+        found.append(in_both(vector, "hex") if both else vector)
+    found += [
+        {"name": name, "from": side, "json": text, **_outcome(_json_decoder(side), text)} for name, side, text in texts
+    ]
     return found
+
+
+def _json_decoder(side: str) -> Any:
+    return JSON.client_decoder if side == "client" else JSON.server_decoder
+
+
+def _outcome(decoder: Any, payload: bytes | str) -> dict[str, Any]:
+    try:
+        batch, skipped = decoder.decode(payload)
+    except wire.MalformedBatch:
+        return {"close": 1002}
+    return {"batch": to_json(batch), "skipped": skipped}
 
 
 def _limits() -> list[Any]:
@@ -195,6 +287,8 @@ class Client:
         self._count = 0
 
     def step(self, at: float, **step: Any) -> Client:
+        if "receive" in step:
+            step = in_both(step, "receive")
         out = self._replay.play(at, step)
         self.record["steps"].append({"at": at, **step, "out": self._namer.name(out)})
         return self
@@ -380,6 +474,8 @@ class Server:
         self._namer = Namer(("session_id", "epoch"))
 
     def step(self, at: float, **step: Any) -> Server:
+        if isinstance(step.get("receive"), str):
+            step = in_both(step, "receive")
         actual = self._replay.play(at, step)
         out = self._namer.name(actual)
         assert matches(out, actual, self._replay.bound)

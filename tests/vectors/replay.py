@@ -27,6 +27,7 @@ from rtm_sansio import (
     parse_endpoints,
 )
 from rtm_sansio import messages as wire
+from rtm_sansio._encodings import MSGPACK, Encoding
 
 Json = Any
 Step = dict[str, Json]
@@ -43,6 +44,7 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
         wire.UnknownEntry,
     )
 }
+_TEXT, _BINARY, _CLOSE = 1, 2, 8
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 _START = 1000.0
 WALL_CLOCK = 1_700_000_000.0
@@ -130,7 +132,7 @@ def counting_entropy() -> Callable[[int], bytes]:
 # --- frames
 
 
-def frame(payload: bytes, opcode: int = 2, *, masked: bool) -> bytes:
+def frame(payload: bytes, opcode: int = _BINARY, *, masked: bool) -> bytes:
     """A whole frame; the mask is four zeros."""
     size = len(payload)
     bit = 0x80 if masked else 0
@@ -179,7 +181,9 @@ class _Replay:
 
     core: Any
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: Encoding) -> None:
+        self._encoding = encoding
+        self._opcode = _BINARY if encoding.message_type is bytes else _TEXT
         self._now = _START
         self._out: list[Json] = []
 
@@ -207,6 +211,11 @@ class _Replay:
     def put(self, item: Json) -> None:
         self._out.append(item)
 
+    def _frame(self, step: Step, *, masked: bool) -> bytes:
+        """What the step says that is received: in MessagePack, or the same in JSON."""
+        payload = bytes.fromhex(step["receive"]) if self._encoding is MSGPACK else step["json"].encode()
+        return frame(payload, self._opcode, masked=masked)
+
     def _take(self, at: float | None) -> None:
         start = len(self._out)
         self.drain()
@@ -222,10 +231,10 @@ class _Replay:
 class ClientReplay(_Replay):
     """A ``ClientCore``, for the conversations of ``client.json``."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, config: dict[str, Any], encoding: Encoding = MSGPACK) -> None:
+        super().__init__(encoding)
         self.core = ClientCore(
-            ClientConfig(**config),
+            ClientConfig(encoding=encoding.name, **config),
             endpoints=parse_endpoints("ws://rtm.example"),
             rng=MaxJitter(),
             entropy=counting_entropy(),
@@ -261,7 +270,7 @@ class ClientReplay(_Replay):
         head = (
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Accept: {base64.b64encode(digest).decode()}\r\n"
-            f"Sec-WebSocket-Protocol: {wire.SUBPROTOCOL_MSGPACK}\r\n\r\n"
+            f"Sec-WebSocket-Protocol: {self._encoding.subprotocol}\r\n\r\n"
         )
         self._give(head.encode())
 
@@ -270,10 +279,10 @@ class ClientReplay(_Replay):
         self.core.transport_failed(self._transport_id, failure, now=self._now)
 
     def _do_receive(self, step: Step) -> None:
-        self._give(frame(bytes.fromhex(step["receive"]), masked=False))
+        self._give(self._frame(step, masked=False))
 
     def _do_closed(self, step: Step) -> None:
-        self._give(frame(step["closed"].to_bytes(2, "big"), 8, masked=False))
+        self._give(frame(step["closed"].to_bytes(2, "big"), _CLOSE, masked=False))
 
     def _do_lost(self, step: Step) -> None:
         self.core.transport_lost(self._transport_id, None, now=self._now)
@@ -299,10 +308,10 @@ class ClientReplay(_Replay):
             self.put({"open": output.attempt})
         elif isinstance(output, Transmit):
             for opcode, payload in self._reader.feed(output.data):
-                if opcode == 2:
-                    messages, _ = wire.client_decoder().decode(payload)
+                if opcode == self._opcode:
+                    messages, _ = self._encoding.client_decoder.decode(payload)
                     self.put({"send": to_json(messages)})
-                elif opcode == 8:
+                elif opcode == _CLOSE:
                     self._close_code = int.from_bytes(payload[:2], "big")
         elif isinstance(output, CloseTransport):
             self.put({"close": self._close_code})
@@ -322,8 +331,8 @@ class ClientReplay(_Replay):
 class ServerReplay(_Replay):
     """A ``Hub`` with its own engine, for the conversations of ``server.json``."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__()
+    def __init__(self, config: dict[str, Any], encoding: Encoding = MSGPACK) -> None:
+        super().__init__(encoding)
         self.core = Hub(ServerConfig(**config), entropy=counting_entropy(), rng=random.Random(0))
         self.core.set_wall_clock(WALL_CLOCK, now=self._now)
         self.bound: dict[str, bytes] = {}
@@ -354,14 +363,17 @@ class ServerReplay(_Replay):
         request = (
             "GET / HTTP/1.1\r\nHost: rtm.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {_KEY}\r\n"
-            f"Sec-WebSocket-Protocol: {wire.SUBPROTOCOL_MSGPACK}\r\n\r\n"
+            f"Sec-WebSocket-Protocol: {self._encoding.subprotocol}\r\n\r\n"
         )
         self.core.receive_data(transport_id, request.encode(), now=self._now)
 
     def _do_receive(self, step: Step) -> None:
         batch = step["receive"]
-        payload = bytes.fromhex(batch) if isinstance(batch, str) else wire.encode_batch(from_json(batch, self.bound))
-        self.core.receive_data(self._ids[step["on"]], frame(payload, masked=True), now=self._now)
+        if isinstance(batch, str):
+            data = self._frame(step, masked=True)
+        else:
+            data = frame(self._encoding.encode_batch(from_json(batch, self.bound)), self._opcode, masked=True)
+        self.core.receive_data(self._ids[step["on"]], data, now=self._now)
 
     def _do_lost(self, step: Step) -> None:
         self.core.transport_lost(self._ids[step["lost"]], None, now=self._now)
@@ -391,10 +403,10 @@ class ServerReplay(_Replay):
     def take(self, output: Any) -> None:
         if isinstance(output, Transmit):
             for opcode, payload in self._readers[output.transport_id].feed(output.data):
-                if opcode == 2:
-                    messages, _ = wire.server_decoder().decode(payload)
+                if opcode == self._opcode:
+                    messages, _ = self._encoding.server_decoder.decode(payload)
                     self.put({"on": self._names[output.transport_id], "send": _without_texts(to_json(messages))})
-                elif opcode == 8:
+                elif opcode == _CLOSE:
                     code = int.from_bytes(payload[:2], "big")
                     self.put({"on": self._names[output.transport_id], "close": code})
         elif isinstance(output, (LoginRequested, RenewalRequested)):
