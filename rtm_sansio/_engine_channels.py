@@ -52,10 +52,11 @@ class _AppendOutcome(msgspec.Struct, frozen=True, gc=False):
 class _SessionPart:
     """What a channel knows of a session that is a member, or was one lately."""
 
-    __slots__ = ("attach", "by_number", "ended", "last_at", "lowest")
+    __slots__ = ("attach", "by_number", "ended", "last_at", "lowest", "step")
 
     def __init__(self) -> None:
-        self.attach = 0  # of the last join or leave (E8)
+        self.attach = 0  # of the last join or leave, and its step (E8)
+        self.step = 0
         self.ended = False
         self.lowest = 0  # numbers below are never carried out (S46)
         self.last_at = 0.0
@@ -175,12 +176,20 @@ class ChannelHomes:
     def watch(self, operation: WatchChannel) -> LogEnd:
         """Announce blocks to a node, or no longer; where the log ends now."""
         home = self._home(operation.channel)
-        if operation.on:
-            home.watchers[operation.node] = None
-        else:
+        if not operation.on:
             home.watchers.pop(operation.node, None)
+        elif operation.lease is None or self._context.leases.get(operation.node) == operation.lease:
+            home.watchers[operation.node] = None
         self._check_idle(home)
         return LogEnd(epoch=home.log.epoch, end=home.log.end)
+
+    def forget_node(self, node: str) -> None:
+        """The node's lease ran out, and its subscriptions end (E7). They are no part of the homes: elsewhere they end
+        with a connection."""
+        for home in list(self._homes.values()):
+            if node in home.watchers:
+                del home.watchers[node]
+                self._check_idle(home)
 
     def read(self, operation: ReadLog) -> Reading:
         """The log from a cursor."""
@@ -306,8 +315,8 @@ class ChannelHomes:
             return _STALE
         if part.ended:
             return _ENDED
-        if operation.attach < part.attach:
-            return _REPLACED
+        if (operation.attach, operation.step) < (part.attach, part.step):
+            return _REPLACED if operation.attach < part.attach else _STALE
         block = None
         holder = home.members.get(uid)
         if holder != session_id:
@@ -319,7 +328,7 @@ class ChannelHomes:
             if holder is not None:
                 self._keep_left(home, holder)
             block = self._append_entries(home, entries)
-        part.attach = operation.attach
+        part.attach, part.step = operation.attach, operation.step
         answer = self._joined(home, home.log.end, block)
         if operation.number is not None:
             # Without the list, which would be kept once for each number.
@@ -346,15 +355,15 @@ class ChannelHomes:
         known = self._known(home, part, operation)
         if known is not None:
             return known if isinstance(known, ChannelLeft) else _STALE
-        if operation.attach < part.attach and not operation.ended:
-            return _REPLACED
+        if (operation.attach, operation.step) < (part.attach, part.step) and not operation.ended:
+            return _REPLACED if operation.attach < part.attach else _STALE
         block = None
         if home.members.get(operation.uid) == operation.session_id:
             del home.members[operation.uid]
             block = self._append_entries(home, [operation.left_entry])
         home.parts[operation.session_id] = part
         part.ended = part.ended or operation.ended
-        part.attach = max(part.attach, operation.attach)
+        part.attach, part.step = max((part.attach, part.step), (operation.attach, operation.step))
         if operation.number is not None:
             outcome = ChannelLeft(block=None)
             home.outcomes += part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)

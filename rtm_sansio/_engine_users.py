@@ -1,5 +1,5 @@
 """The user homes of a ``MemoryEngine``: who holds a uid's session, and what follows when it ends (S18, S19, S24, S31,
-E2, E8)."""
+E2, E7, E8)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .operations import (
     Attached,
     AttachSession,
     ConfirmAttach,
+    DetachLost,
     DetachSession,
     Ended,
     EndSession,
@@ -27,6 +28,10 @@ from .operations import (
 )
 
 _PAST_LOGINS = 16
+_PAST_LEASES = 16
+_PAST_ENDS = 16
+
+_STALE_STEP = Refusal(Code.STALE_REQUEST, "a later step of this attachment was there before")
 
 
 class _UserSession:
@@ -36,14 +41,18 @@ class _UserSession:
         "attach",
         "attached",
         "attempt",
+        "call_id",
         "channels",
         "confirmed_attach",
         "expires_at",
         "instance_id",
+        "lease",
         "login_epoch",
         "login_id",
         "node",
+        "resumed",
         "session_id",
+        "step",
     )
 
     def __init__(self, operation: AttachSession, login_epoch: int) -> None:
@@ -53,6 +62,10 @@ class _UserSession:
         self.login_id = operation.login_id
         self.attempt = operation.attempt
         self.node = operation.node
+        self.lease = operation.lease
+        self.call_id = operation.new_session_id  # of the last attachment, how it was answered, and its last step (E8)
+        self.resumed = False
+        self.step = 0
         self.attach = 0
         self.confirmed_attach = 0
         self.attached = False
@@ -63,7 +76,18 @@ class _UserSession:
 class _UserHome:
     """One user: at most one session, and what is remembered beyond it."""
 
-    __slots__ = ("banned_until", "due_at", "last_epoch", "past_logins", "session", "spoiled", "todos", "uid")
+    __slots__ = (
+        "banned_until",
+        "due_at",
+        "last_epoch",
+        "past_ends",
+        "past_leases",
+        "past_logins",
+        "session",
+        "spoiled",
+        "todos",
+        "uid",
+    )
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
@@ -72,7 +96,9 @@ class _UserHome:
         self.spoiled: tuple[int, Refusal] | None = None  # an ended epoch, and what its holder is told
         self.banned_until: float | None = None
         self.past_logins: tuple[tuple[bytes, float], ...] = ()  # ended login ids, and when they ended
-        self.todos: dict[int, ToDo] | None = None
+        self.past_leases: tuple[tuple[bytes, float], ...] = ()  # leases that ran out, and since when that is known here
+        self.past_ends: tuple[bytes, ...] = ()  # ends of whichever session there was
+        self.todos: dict[int, LeaveToDo | OrderToDo] | None = None
         self.due_at: float | None = None  # its place in the due-index
 
 
@@ -84,7 +110,6 @@ class UserHomes:
         self._config = context.config
         self._homes: dict[str, _UserHome] = {}
         self._idle = IdleList(context.config.max_idle_users, context.config.login_memory_seconds)
-        self._nodes: dict[str, None] = {}  # whoever has served a session here: they are asked to do overdue things
         self._expiries: list[tuple[float, str]] = []
         self._due: list[tuple[float, str]] = []
         self._overdue: dict[str, None] = {}
@@ -101,7 +126,7 @@ class UserHomes:
             if home is not None:
                 self._expire(home)
         if self._collect_overdue():
-            self._context.announce(self._nodes, ToDosWaiting())
+            self._context.announce(self._context.nodes, ToDosWaiting())
         self._forget_idle()
 
     # ----------------------------------------------------------------------------------------------- attach
@@ -123,6 +148,11 @@ class UserHomes:
         return home
 
     def _judge(self, home: _UserHome, operation: AttachSession) -> Attached | Refusal:
+        if operation.lease is not None and self._is_past_lease(home, operation.lease):
+            return Refusal(Code.UNAVAILABLE, "the lease of the node ran out")
+        session = home.session
+        if session is not None and compare_digest(session.call_id, operation.new_session_id):
+            return _attached(home, session)  # the same call again
         if home.banned_until is not None and self._context.now < home.banned_until:
             left = home.banned_until - self._context.now
             return Refusal(Code.BANNED, f"the uid is banned for another {left:.0f} s", left)
@@ -195,16 +225,14 @@ class UserHomes:
         session.attach += 1
         session.attached = True
         session.node = operation.node
+        session.lease = operation.lease
+        session.call_id = operation.new_session_id
+        session.resumed = resumed
+        session.step = 0
         session.expires_at = None
-        self._nodes[operation.node] = None
-        return Attached(
-            session_id=session.session_id,
-            login_epoch=session.login_epoch,
-            attach=session.attach,
-            resumed=resumed,
-            channels=tuple(session.channels),
-            todos=_todos_of(home),
-        )
+        if operation.lease is None:
+            self._context.nodes[operation.node] = None
+        return _attached(home, session)
 
     def _new_epoch(self, home: _UserHome) -> int:
         return max((home.last_epoch or 0) + 1, self._context.unix_microseconds(), self._context.memory_start)
@@ -212,6 +240,10 @@ class UserHomes:
     def _is_past_login(self, home: _UserHome, login_id: bytes) -> bool:
         oldest = self._context.now - self._config.attempt_memory_seconds
         return any(compare_digest(known, login_id) and ended_at > oldest for known, ended_at in home.past_logins)
+
+    def _is_past_lease(self, home: _UserHome, lease: bytes) -> bool:
+        oldest = self._context.now - self._config.history_seconds
+        return any(known == lease and since > oldest for known, since in home.past_leases)
 
     # -------------------------------------------------------------------------------- while a session is there
 
@@ -224,11 +256,26 @@ class UserHomes:
     def detach(self, operation: DetachSession) -> None:
         """The transport of this attachment is gone: the time until the end of the session begins (S22)."""
         session = self._session_of(operation.uid, operation.session_id)
-        if session is None or session.attach != operation.attach or not session.attached:
-            return
+        if session is not None and session.attach == operation.attach and session.attached:
+            self._interrupt(operation.uid, session, operation.silent_seconds)
+
+    def detach_lost(self, operation: DetachLost) -> None:
+        """The same for whichever attachment was made under a lease that ran out; none is made under it any more (E7,
+        E8)."""
+        home = self._home(operation.uid)
+        session = home.session
+        if not self._is_past_lease(home, operation.lease):
+            home.past_leases = (*home.past_leases, (operation.lease, self._context.now))[-_PAST_LEASES:]
+        if session is None:
+            if home.uid not in self._idle:
+                self._idle.add(home.uid, self._context.now)
+        elif session.attached and session.lease == operation.lease:
+            self._interrupt(operation.uid, session, operation.silent_seconds)
+
+    def _interrupt(self, uid: str, session: _UserSession, silent_seconds: float) -> None:
         session.attached = False
-        session.expires_at = self._context.now - operation.silent_seconds + self._config.presence_grace_seconds
-        heapq.heappush(self._expiries, (session.expires_at, operation.uid))
+        session.expires_at = self._context.now - silent_seconds + self._config.presence_grace_seconds
+        heapq.heappush(self._expiries, (session.expires_at, uid))
 
     def list_channel(self, operation: ListChannel) -> Refusal | None:
         """List a channel, or strike it."""
@@ -237,6 +284,9 @@ class UserHomes:
             return Refusal(Code.SESSION_ENDED, "the session has ended")
         if operation.attach != session.attach:
             return Refusal(Code.TRANSPORT_REPLACED, "the session went on on another transport")
+        if operation.step < session.step:
+            return _STALE_STEP
+        session.step = operation.step
         if not operation.listed:
             session.channels.pop(operation.channel, None)
         elif operation.channel not in session.channels:
@@ -261,6 +311,10 @@ class UserHomes:
         """End the user's session, spoil its epoch, ban its uid."""
         home = self._home(operation.uid)
         session = home.session
+        if operation.end_id:
+            if operation.end_id in home.past_ends:
+                return Ended(ended=False, todos=_todos_of(home))
+            home.past_ends = (*home.past_ends, operation.end_id)[-_PAST_ENDS:]
         if operation.ban_seconds is not None:
             home.banned_until = self._context.now + operation.ban_seconds
         told = Refusal(operation.code, operation.message)
@@ -308,7 +362,7 @@ class UserHomes:
         )
         self._keep_todo(home, todo)
 
-    def _keep_todo(self, home: _UserHome, todo: ToDo) -> None:
+    def _keep_todo(self, home: _UserHome, todo: LeaveToDo | OrderToDo) -> None:
         if home.todos is None:
             home.todos = {}
         home.todos[todo.todo_id] = todo
@@ -362,6 +416,17 @@ class UserHomes:
                 self._idle.add(uid, now)
             else:
                 del self._homes[uid]
+
+
+def _attached(home: _UserHome, session: _UserSession) -> Attached:
+    return Attached(
+        session_id=session.session_id,
+        login_epoch=session.login_epoch,
+        attach=session.attach,
+        resumed=session.resumed,
+        channels=tuple(session.channels),
+        todos=_todos_of(home),
+    )
 
 
 def _todos_of(home: _UserHome) -> tuple[ToDo, ...]:

@@ -62,7 +62,17 @@ class OrderToDo(_Discreet, frozen=True, kw_only=True, gc=False):
     message: str
 
 
-ToDo = LeaveToDo | OrderToDo
+class LostToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The lease of a node ran out: whatever session of the uid is attached under it was interrupted ``silent_seconds``
+    ago (E7). It stands in the node's home; what it finds attached under another lease is not concerned."""
+
+    uid: str
+    node: str
+    lease: bytes
+    silent_seconds: float
+
+
+ToDo = LeaveToDo | OrderToDo | LostToDo
 
 
 class Order(_Discreet, frozen=True, kw_only=True, gc=False):
@@ -79,7 +89,11 @@ class Order(_Discreet, frozen=True, kw_only=True, gc=False):
 
 class AttachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     """A login was accepted by the authenticator: decide between a new session, a resume and a refusal (S18, S19, S26,
-    S30, S31)."""
+    S30, S31).
+
+    ``new_session_id`` names the call as well: carried out again, it answers as before and changes nothing. ``lease`` is
+    the one under which the node listed the uid, None of a node without leases; refused if that ran out (E7).
+    """
 
     uid: str
     node: str
@@ -90,6 +104,7 @@ class AttachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     quoted_session_id: bytes | None
     quoted_epoch: int | None
     quoted_attach: int | None
+    lease: bytes | None = None
 
 
 class Attached(_Discreet, frozen=True, kw_only=True):
@@ -121,9 +136,19 @@ class DetachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     silent_seconds: float
 
 
+class DetachLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The lease of a node ran out: whatever session of the uid is attached under it was interrupted ``silent_seconds``
+    ago. An ``AttachSession`` under this lease that comes later is refused (E7)."""
+
+    uid: str
+    lease: bytes
+    silent_seconds: float
+
+
 class EndSession(_Discreet, frozen=True, kw_only=True, gc=False):
     """End a user's session: this one, or (None) whichever there is. ``spoil_epoch`` refuses its return with ``code``
-    (S31)."""
+    (S31). ``end_id`` names the call where no session is named: carried out again it ends no session that began
+    since."""
 
     uid: str
     session_id: bytes | None
@@ -132,6 +157,7 @@ class EndSession(_Discreet, frozen=True, kw_only=True, gc=False):
     message: str
     spoil_epoch: bool
     ban_seconds: float | None
+    end_id: bytes = b""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -143,13 +169,15 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 class ListChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """List a channel in the user's home before joining it, or strike it after leaving (E2). Refused to any attachment
-    but the last one: a late strike would hide a membership from the end of the session (E8)."""
+    but the last one, and below its last ``step``: a late strike would hide a membership from the end of the session
+    (E8)."""
 
     uid: str
     session_id: bytes
     attach: int
     channel: str
     listed: bool
+    step: int = 0
 
 
 class StrikeToDos(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -169,11 +197,15 @@ class TakeToDos(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class WatchChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Announce the channel's blocks to the node, or no longer. Answer: ``LogEnd`` as of the subscription (E5)."""
+    """Announce the channel's blocks to the node, or no longer. Answer: ``LogEnd`` as of the subscription (E5).
+
+    A subscription ends with the ``lease`` of its node (E7); under one that ran out there is none.
+    """
 
     channel: str
     node: str
     on: bool
+    lease: bytes | None = None
 
 
 class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -186,7 +218,8 @@ class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class JoinChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """Make the session a member (S47). ``number`` is None in a statement, whose repetition is harmless (S59).
 
-    Refused to a session that has ended, and to an older attachment than the one that joined or left last (E2, E8).
+    Refused to a session that has ended, and to an older attachment, or an older ``step`` of the same, than joined or
+    left last (E2, E8).
     """
 
     channel: str
@@ -197,6 +230,7 @@ class JoinChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     lowest_unanswered: int
     joined_entry: bytes
     replaced_entry: bytes
+    step: int = 0
 
 
 class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,7 +246,7 @@ class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
 
 class LeaveChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """End a membership if it is this session's. With ``ended`` the session is over: the channel marks it, and a late
-    join is refused (E2). Without, it is refused to an older attachment than the one that joined last (E8).
+    join is refused (E2). Without, it is refused to an older attachment or step than joined or left last (E8).
 
     If the user's home lists the channel (``listed``), the leave is remembered even of one who was no member: a join of
     an older attachment may still be on its way.
@@ -227,6 +261,7 @@ class LeaveChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     left_entry: bytes
     listed: bool
     ended: bool
+    step: int = 0
 
 
 class ChannelLeft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -299,9 +334,40 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...]
 
 
-UserOperation = AttachSession | ConfirmAttach | DetachSession | EndSession | ListChannel | StrikeToDos | TakeToDos
+class RenewLease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The node lives, and serves sessions of these uids from now on, or no longer (E7). Step 0 begins the lease, and
+    ends the one before of the same node; steps rise, and an older one is refused, like any of a lease that ran out.
+
+    Answer: ``Renewed``. A uid is listed before its session is attached under the lease.
+    """
+
+    node: str
+    lease: bytes
+    step: int
+    listed: tuple[str, ...] = ()
+    struck: tuple[str, ...] = ()
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The lease is good for its time from now on; ``last_order`` is the cursor behind the node's last order, 0 if none
+    waits: an announcement can be lost (E9)."""
+
+    last_order: int
+
+
+class StrikeSessions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The sessions of these uids were detached: strike them from the list of a lease that ran out (E7)."""
+
+    node: str
+    lease: bytes
+    uids: tuple[str, ...]
+
+
+UserOperation = (
+    AttachSession | ConfirmAttach | DetachSession | DetachLost | EndSession | ListChannel | StrikeToDos | TakeToDos
+)
 ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ReadLog
-NodeOperation = PostOrder | ReadOrders
+NodeOperation = PostOrder | ReadOrders | RenewLease | StrikeSessions
 Operation = UserOperation | ChannelOperation | NodeOperation
 Answer = (
     Attached
@@ -312,6 +378,7 @@ Answer = (
     | Reading
     | LogEnd
     | Orders
+    | Renewed
     | tuple[ToDo, ...]
     | Refusal
     | None
@@ -322,7 +389,7 @@ def home_of_operation(operation: Operation) -> str:
     """The home that an operation touches: calls on one home are not in flight together (S46)."""
     if isinstance(operation, (WatchChannel, JoinChannel, LeaveChannel, Append, ReadLog)):
         return "c:" + operation.channel
-    if isinstance(operation, (PostOrder, ReadOrders, TakeToDos)):
+    if isinstance(operation, (PostOrder, ReadOrders, TakeToDos, RenewLease, StrikeSessions)):
         return "n:" + operation.node
     return home_of_user(operation.uid)
 
