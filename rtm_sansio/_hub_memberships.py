@@ -48,6 +48,7 @@ class Memberships:
                 lowest_unanswered=session.lowest_unanswered,
                 joined_entry=encode_entry(JoinedEntry(session.uid)),
                 replaced_entry=encode_entry(LeftEntry(session.uid, LeaveCause.REPLACED)),
+                step=_next_step(session),
             )
             self._engine.call(operation, finish)
 
@@ -77,6 +78,7 @@ class Memberships:
             left_entry=encode_entry(LeftEntry(session.uid, LeaveCause.LEFT)),
             listed=name in session.channels,
             ended=False,
+            step=_next_step(session),
         )
 
         def on_left(answer: ChannelLeft | Refusal) -> None:
@@ -93,5 +95,16 @@ class Memberships:
 
     def _list(self, session: AttachedSession, name: str, *, listed: bool) -> ListChannel:
         return ListChannel(
-            uid=session.uid, session_id=session.session_id, attach=session.attach, channel=name, listed=listed
+            uid=session.uid,
+            session_id=session.session_id,
+            attach=session.attach,
+            channel=name,
+            listed=listed,
+            step=_next_step(session),
         )
+
+
+def _next_step(session: AttachedSession) -> int:
+    """In the order of the calls: what the engine is asked again comes too late behind a later one (E8)."""
+    session.step += 1
+    return session.step
