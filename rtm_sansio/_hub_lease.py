@@ -1,8 +1,8 @@
 """A hub's lease in an engine outside: the list of those it serves, and what it may do for how long (E7, E8).
 
-The hub believes in its lease for as long as that is good by its own clock, counted from when the renewal was sent: so
-never longer than the engine does, whoever is slow. With an embedded engine, which dies and pauses with its hub, there is
-no lease, and nothing here costs anything.
+The hub believes in its lease for as long as that is good by its own clock, counted from when the renewal was sent:
+so never longer than the engine does, whoever is slow. With an embedded engine, which dies and pauses with its hub,
+there is no lease, and nothing here costs anything.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class _Listing:
 class Lease:
     """The lease of one hub.
 
-    ``on_over()`` is called when it is over, before anything else happens; ``on_orders(last_order)`` when the engine says
-    how far the orders go.
+    ``on_over()`` is called when it is over, before anything else happens; ``on_orders(last_order)`` when the engine
+    says how far the orders go.
     """
 
     def __init__(self, context: HubContext, engine: EnginePort) -> None:
