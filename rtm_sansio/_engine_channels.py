@@ -329,7 +329,7 @@ class ChannelHomes:
                 self._keep_left(home, holder)
             block = self._append_entries(home, entries)
         part.attach, part.step = operation.attach, operation.step
-        answer = self._joined(home, home.log.end, block)
+        answer = self._joined(home, home.log.end, block, listed=operation.number is not None)
         if operation.number is not None:
             # Without the list, which would be kept once for each number.
             outcome = msgspec.structs.replace(answer, members=None, block=None)
@@ -337,11 +337,11 @@ class ChannelHomes:
         self._bound(home)
         return answer
 
-    def _joined(self, home: _ChannelHome, offset: int, block: Block | None) -> ChannelJoined:
+    def _joined(self, home: _ChannelHome, offset: int, block: Block | None, *, listed: bool = True) -> ChannelJoined:
         """The answer to a join at ``offset``, with the members as of now: who reads the log from there comes to the
-        same ones."""
+        same ones. A statement (``listed`` is False) is answered without them."""
         count = len(home.members)
-        members = tuple(home.members) if count <= self._config.max_snapshot_members else None
+        members = tuple(home.members) if listed and count <= self._config.max_snapshot_members else None
         return ChannelJoined(epoch=home.log.epoch, offset=offset, member_count=count, members=members, block=block)
 
     def leave(self, operation: LeaveChannel) -> ChannelLeft | Refusal:

@@ -242,6 +242,10 @@ class Channels:
         else:
             self._remember(link, session, channel, Position(epoch, cursor, given))
 
+    def is_placed(self, link: ServerLink, session: AttachedSession, channel: WatchedChannel) -> bool:
+        """Whether the reader is live or fed: it may have asked to go on before its statement was answered."""
+        return link in channel.live or (session.positions is not None and channel in session.positions)
+
     def hold(self, link: ServerLink, session: AttachedSession, channel: WatchedChannel) -> None:
         """Nothing more of this log: it has no position here meanwhile, only the mark up to where it was given
         (S52)."""

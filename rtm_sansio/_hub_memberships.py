@@ -26,8 +26,10 @@ class Memberships:
         name: str,
         number: int | None,
         then: Callable[[WatchedChannel, ChannelJoined | Refusal], None],
+        *,
+        listed: bool = False,
     ) -> None:
-        """List the channel in the user's home, subscribe, and only then join."""
+        """List the channel in the user's home, unless it is, subscribe, and only then join."""
         was_there = name in session.channels
         channel = session.channels.get(name) or self._channels.enter(session, name)
         self._channels.use(name)  # until the answer, whatever becomes of the session
@@ -62,7 +64,33 @@ class Memberships:
             then(channel, answer)
             self._channels.let_go(channel)
 
-        self._engine.call(self._list(session, name, listed=True), on_listed)
+        if listed:
+            self._channels.watch(channel, on_watched)
+        else:
+            self._engine.call(self._list(session, name, listed=True), on_listed)
+
+    def keep(self, session: AttachedSession, name: str, then: Callable[[WatchedChannel, Refusal | None], None]) -> None:
+        """Subscribe to a channel that the session has listed.
+
+        With an engine outside, the node before may have died between listing and joining (E2): so it joins once more,
+        which changes nothing for a member.
+        """
+        if self._engine.is_external:
+            self.join(
+                session,
+                name,
+                None,
+                lambda channel, answer: then(channel, answer if isinstance(answer, Refusal) else None),
+                listed=True,
+            )
+            return
+        channel = self._channels.use(name)
+
+        def on_watched() -> None:
+            then(channel, None)
+            self._channels.let_go(channel)
+
+        self._channels.watch(channel, on_watched)
 
     def leave(
         self, session: AttachedSession, name: str, number: int | None, then: Callable[[ChannelLeft | Refusal], None]

@@ -84,14 +84,11 @@ class Statements:
 
     def _replay(self, statement: _Statement, name: str, epoch: bytes, cursor: int) -> None:
         """A channel that the session has: its log goes on from the cursor (S23)."""
-        channel = self._channels.use(name)
 
-        def on_watched() -> None:
-            statement.placements.append((channel, epoch, cursor))
-            self._settle(statement, ChannelResult(name))
-            self._channels.let_go(channel)
+        def on_kept(channel: WatchedChannel, refusal: Refusal | None) -> None:
+            self._on_channel(statement, name, epoch, cursor, channel, refusal)
 
-        self._channels.watch(channel, on_watched)
+        self._memberships.keep(statement.session, name, on_kept)
 
     def _rejoin(self, statement: _Statement, name: str, epoch: bytes, cursor: int) -> None:
         """A channel of the old session, in a new one (S25)."""
@@ -101,13 +98,25 @@ class Statements:
             return
 
         def on_answer(channel: WatchedChannel, answer: ChannelJoined | Refusal) -> None:
-            if isinstance(answer, Refusal):
-                self._settle(statement, ChannelResult(name, answer.code, answer.message))
-            else:
-                statement.placements.append((channel, epoch, cursor))
-                self._settle(statement, ChannelResult(name))
+            refusal = answer if isinstance(answer, Refusal) else None
+            self._on_channel(statement, name, epoch, cursor, channel, refusal)
 
         self._memberships.join(statement.session, name, None, on_answer)
+
+    def _on_channel(
+        self,
+        statement: _Statement,
+        name: str,
+        epoch: bytes,
+        cursor: int,
+        channel: WatchedChannel,
+        refusal: Refusal | None,
+    ) -> None:
+        if refusal is not None:
+            self._settle(statement, ChannelResult(name, refusal.code, refusal.message))
+        else:
+            statement.placements.append((channel, epoch, cursor))
+            self._settle(statement, ChannelResult(name))
 
     def _settle(self, statement: _Statement, result: ChannelResult | None = None) -> None:
         """One part of a statement is done; the last one brings the answer, and then the logs go on (S42)."""
@@ -123,5 +132,6 @@ class Statements:
             piece = tuple(results[start : start + _RESULTS_PER_MESSAGE])
             self._transports.reply(link, Restored(piece, more=start + _RESULTS_PER_MESSAGE < len(results)))
         for channel, epoch, cursor in statement.placements:
-            self._channels.place(link, session, channel, epoch, cursor)
+            if not self._channels.is_placed(link, session, channel):
+                self._channels.place(link, session, channel, epoch, cursor)
         self._requests.free(session)
