@@ -111,9 +111,8 @@ class NodeHomes:
         return Renewed(last_order=orders[-1][0] if orders else 0)
 
     def _expire(self) -> None:
-        oldest = self._context.now - self._config.lease_seconds
         for node, lease in list(self._leases.items()):
-            if lease.renewed_at <= oldest:
+            if lease.renewed_at + self._config.lease_seconds <= self._context.now:
                 self._lose(node, lease)
 
     def _lose(self, node: str, lease: _Lease) -> None:
