@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 
 from ._engine_shared import EngineContext
 from .codes import Code
@@ -152,12 +153,13 @@ class NodeHomes:
         more = False
         for lease, lost in self._lost.items():
             silent_seconds = now - lost.interrupted_at
-            uids = [uid for uid, due_at in lost.due.items() if due_at <= now]
-            room = _TAKEN_AT_ONCE - len(taken)
-            more = more or len(uids) > room
-            for uid in uids[:room]:
+            for uid in list(islice(lost.due, _TAKEN_AT_ONCE - len(taken))):
+                if lost.due[uid] > now:
+                    break
+                del lost.due[uid]  # and to the end of the row
                 lost.due[uid] = now + self._config.todo_patience_seconds
                 taken.append(LostToDo(uid=uid, node=lost.node, lease=lease, silent_seconds=silent_seconds))
+            more = more or next(iter(lost.due.values())) <= now
         if more:
             self._context.announce(self._context.nodes, ToDosWaiting())
         return tuple(taken)

@@ -30,6 +30,7 @@ from .operations import (
 _PAST_LOGINS = 16
 _PAST_LEASES = 16
 _PAST_ENDS = 16
+_PAST_CALLS = 16
 
 _STALE_STEP = Refusal(Code.STALE_REQUEST, "a later step of this attachment was there before")
 
@@ -80,6 +81,7 @@ class _UserHome:
         "banned_until",
         "due_at",
         "last_epoch",
+        "past_calls",
         "past_ends",
         "past_leases",
         "past_logins",
@@ -97,6 +99,7 @@ class _UserHome:
         self.banned_until: float | None = None
         self.past_logins: tuple[tuple[bytes, float], ...] = ()  # ended login ids, and when they ended
         self.past_leases: tuple[tuple[bytes, float], ...] = ()  # leases that ran out, and since when that is known here
+        self.past_calls: tuple[bytes, ...] = ()  # that attached sessions which have ended
         self.past_ends: tuple[bytes, ...] = ()  # ends of whichever session there was
         self.todos: dict[int, LeaveToDo | OrderToDo] | None = None
         self.due_at: float | None = None  # its place in the due-index
@@ -179,6 +182,8 @@ class UserHomes:
             return self._judge_unknown(home, operation, quoted)
         if quoted < stored:
             return Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
+        if session is None and operation.new_session_id in home.past_calls:
+            return Refusal(Code.UNAVAILABLE, "the session of this attempt was ended meanwhile")
         if session is None:
             return self._new_session(home, operation, quoted)
         holds = operation.quoted_session_id is not None and compare_digest(
@@ -340,6 +345,7 @@ class UserHomes:
     def _end_session(self, home: _UserHome, session: _UserSession, cause: LeaveCause, told: Refusal | None) -> None:
         """Take the session out of its user's home; what follows in other homes becomes things to do (E2)."""
         home.session = None
+        home.past_calls = (*home.past_calls, session.session_id, session.call_id)[-_PAST_CALLS:]
         home.past_logins = (*home.past_logins, (session.login_id, self._context.now))[-_PAST_LOGINS:]
         for channel in session.channels:
             todo_id = self._context.next_number()

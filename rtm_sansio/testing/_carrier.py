@@ -30,11 +30,11 @@ class Carrier:
 
     def pump_client(self, client: VirtualClient) -> None:
         """Carry out a client's outputs."""
-        raise NotImplementedError
+        ...
 
     def pump_node(self, node: VirtualNode) -> None:
         """Carry out a node's outputs."""
-        raise NotImplementedError
+        ...
 
     # -- time
 
@@ -197,7 +197,7 @@ class Carrier:
             if node_id is not None and node_id in node.transports and node.running:
                 node.hub.unsent(node_id, unsent, now=self.now)
                 self.pump_node(node)
-        elif transport.client_id in transport.client.transports:
+        else:
             transport.client.core.unsent(transport.client_id, unsent, now=self.now)
             self.pump_client(transport.client)
 

@@ -193,8 +193,7 @@ class VirtualEngineLink:
         if self.is_cut:
             return
         hub, connection = self._node.hub, self._connection
-        if self._node.running:
-            self._later(lambda: self._deliver(connection, hub, lambda now: hub.engine_announced(announcement, now=now)))
+        self._later(lambda: self._deliver(connection, hub, lambda now: hub.engine_announced(announcement, now=now)))
 
     def _later(self, action: Callable[[], None]) -> None:
         seconds = self.latency_seconds

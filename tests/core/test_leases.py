@@ -272,6 +272,30 @@ class TestCarriedOutTwice:
         assert (second.resumed, second.attach) == (True, 2)
         assert engine(resume) == second
 
+    def test_a_return_whose_session_has_ended(self) -> None:
+        """S18, E8: no session is made for a node that waits for none; a call that is really new makes one."""
+        engine = EngineBench()
+        first = engine(attachment(lease=None))
+        engine(DetachSession(uid="alice", session_id=first.session_id, attach=1, silent_seconds=0.0))
+        engine.tick(30.0)
+        returns = attachment(
+            lease=None, attempt=1, new_session_id=b"t" * 16, quoted_epoch=first.login_epoch, quoted_attach=1
+        )
+        second = engine(returns)
+        assert not second.resumed
+        logout = EndSession(
+            uid="alice",
+            session_id=second.session_id,
+            cause=LeaveCause.LOGGED_OUT,
+            code=Code.TRANSPORT_REPLACED,
+            message="",
+            spoil_epoch=False,
+            ban_seconds=None,
+        )
+        assert engine(logout).ended
+        assert engine(returns).code == Code.UNAVAILABLE
+        assert isinstance(engine(replace(returns, new_session_id=b"u" * 16)), Attached)
+
     def test_an_end_of_whichever_session(self) -> None:
         """S31: a kick that is asked again ends no session that began since, and spoils no later epoch."""
         engine = EngineBench()
@@ -467,6 +491,55 @@ class TestTheHubsLease:
         assert bench.engine._users._homes["alice"].session is None
         bench.advance(3.0)
         assert bench.hub._lease._listings == {}
+
+    def test_refused_when_it_was_gone(self) -> None:
+        """E7: nobody is told, and the list is right."""
+        bench = Bench(nodes=1)
+        bench.hub.ban("alice", 10.0, now=bench.now)
+        bench.settle()
+        bench.held.add(0)
+        alice = bench.open()
+        alice.login("alice")
+        bench.answer()  # listed
+        bench.settle()
+        alice.lose()
+        bench.release()
+        bench.advance(4.0)
+        assert bench.hub._lease._listings == {}
+
+    def test_handed_out_again_while_it_is_being_done(self) -> None:
+        """E2: a dead node's sessions are detached once, however often the engine asks for it."""
+        bench = Bench(nodes=1)
+        bench.held.add(0)
+        todo = LostToDo(uid="alice", node="node9", lease=b"nine", silent_seconds=4.0)
+        for _ in range(3):
+            bench.hub._sessions.carry_out((todo,))
+        bench.settle()
+        assert [type(call.operation) for call in bench.calls[0]] == [DetachLost]
+        bench.release()
+        assert [type(operation) for operation in bench.engine_calls[-2:]] == [DetachLost, StrikeSessions]
+        bench.hub._sessions.carry_out((todo,))
+        bench.settle()
+        assert [type(operation) for operation in bench.engine_calls[-2:]] == [DetachLost, StrikeSessions]
+
+    def test_a_channel_of_a_statement_that_is_refused(self) -> None:
+        """S44, S59: the session went on elsewhere meanwhile; whatever is answered, the others are not disturbed."""
+        bench = Bench(nodes=2)
+        alice = bench.login("alice", "room", node=0)
+        alice.lose()
+        bench.held.add(0)
+        back = bench.open(node=0)
+        back.login("alice", resume=alice, want=[alice.cursor("room")])
+        while not isinstance(bench.calls[0][0].operation, JoinChannel):
+            bench.answer(0)
+            bench.settle()
+        call = bench.calls[0].pop(0)
+        refusal = Refusal(Code.STALE_REQUEST, "the session went on on another transport")
+        bench.hub.engine_answered(call.call_id, refusal, now=bench.now)
+        bench.settle()
+        bench.release(0)
+        ((channel, code),) = [(result.channel, result.code) for result in back.restored]
+        assert (channel, code) == ("room", Code.STALE_REQUEST)
 
     def test_too_many_wait_to_be_listed(self) -> None:
         """E3: an engine that hangs is no reason to keep more and more of one uid."""

@@ -3,6 +3,7 @@ S26, S33, S46, E2, E5, E7, E8; F-83, F-87 to F-91)."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from core.checked_core import CheckedClientCore
 from core.test_nodes_faults import check_no_ghosts
 from rtm_sansio.config import ClientConfig
+from rtm_sansio.errors import RtmError
 from rtm_sansio.events import ChannelMessageReceived, MemberJoined, MemberLeft, MessagesLost, RequestErred
 from rtm_sansio.testing import VirtualClient, World, _clients
 
@@ -44,13 +46,15 @@ class Soak:
                 assert receipt.members is not None
                 self.members[f"user{number}", channel] = set(receipt.members)
                 self.joined_at[f"user{number}", channel] = receipt.offset
+        self.guest = world.client(node=rng.sample(everywhere, len(everywhere)))
+        """Comes, joins, and goes again, whenever it can."""
         self.sent: dict[tuple[str, str], list[tuple[str, int]]] = {}
         """By sender and channel: message and request id."""
 
     def fault(self) -> None:
         rng, world = self.rng, self.world
         node = rng.choice(world.nodes)
-        client = rng.choice(self.clients)
+        client = rng.choice([*self.clients, self.guest])
         seconds = rng.choice([0.05, 0.5, 3.0, 8.0]) * rng.random() * 2
         kind = rng.randrange(10)
         if kind == 0:
@@ -82,6 +86,8 @@ class Soak:
         while world.elapsed < end:
             if rng.random() < 0.15:
                 self.fault()
+            if rng.random() < 0.1:
+                self.come_or_go()
             for client in rng.sample(self.clients, 2):
                 uid, channel = client.core.uid, rng.choice(CHANNELS)
                 assert uid is not None
@@ -92,8 +98,21 @@ class Soak:
             world.run(rng.random() * 0.4)
         self.calm()
 
+    def come_or_go(self) -> None:
+        guest, now, channel = self.guest, self.world.now, self.rng.choice(CHANNELS)
+        state = guest.state.value
+        if state == "DISCONNECTED":
+            guest.login("guest", wait=False)
+        elif state == "CONNECTED" and self.rng.random() < 0.7:
+            for command in (guest.core.join, guest.core.leave):
+                with contextlib.suppress(RtmError):  # it is in it already; or its join is not answered yet
+                    guest.call(lambda command=command: command(channel, now=now))  # type: ignore[misc]
+                    break
+        elif state != "CONNECTING":
+            guest.logout(wait=False)
+
     def calm(self) -> None:
-        for client in self.clients:
+        for client in (*self.clients, self.guest):
             client.network.restore()
         for node in self.world.nodes:
             node.engine.restore()
@@ -102,6 +121,8 @@ class Soak:
                 self.world.wake_node(node.index)
             elif not node.running:
                 self.world.start_server(node.index)
+        if self.guest.state.value != "DISCONNECTED":
+            self.guest.logout(wait=False)
         self.world.run(CALM_SECONDS)
 
     # -- the truth
@@ -115,6 +136,7 @@ class Soak:
                 self.check_reader(client, channel)
         engine = self.world.engine
         assert engine is not None
+        assert "guest" not in engine._users._homes or engine._users._homes["guest"].session is None
         everybody = {f"user{number}" for number in range(len(self.clients))}
         for channel in CHANNELS:
             home = engine._channels._homes[channel]
