@@ -208,13 +208,21 @@ class ChannelHomes:
     def watch(self, operation: WatchChannel) -> LogEnd:
         """Announce blocks to a node, or no longer; where the log ends now."""
         home = self._home(operation.channel)
-        if operation.on:
-            home.watchers[operation.node] = None
-        else:
+        if not operation.on:
             home.watchers.pop(operation.node, None)
+        elif operation.lease is None or self._context.leases.get(operation.node) == operation.lease:
+            home.watchers[operation.node] = None
         self._check_idle(home)
         count = len(home.members) if home.muted else None
         return LogEnd(epoch=home.log.epoch, end=home.log.end, member_count=count)
+
+    def forget_node(self, node: str) -> None:
+        """The node's lease ran out, and its subscriptions end (E7). They are no part of the homes: elsewhere they end
+        with a connection."""
+        for home in list(self._homes.values()):
+            if node in home.watchers:
+                del home.watchers[node]
+                self._check_idle(home)
 
     def read(self, name: str, operation: ReadLog) -> Reading:
         """The log from a cursor."""
@@ -309,8 +317,8 @@ class ChannelHomes:
             return _STALE
         if part.ended:
             return _ENDED
-        if operation.attach < part.attach:
-            return _REPLACED
+        if (operation.attach, operation.step) < (part.attach, part.step):
+            return _REPLACED if operation.attach < part.attach else _STALE
         block = None
         holder = home.members.get(uid)
         if holder != session_id:
@@ -328,8 +336,8 @@ class ChannelHomes:
                 self._tell_count(home)
             else:
                 block = self._append_entries(home, entries)
-        part.attach = operation.attach
-        answer = self._joined(home, home.log.end, block)
+        part.attach, part.step = operation.attach, operation.step
+        answer = self._joined(home, home.log.end, block, listed=operation.number is not None)
         if operation.number is not None:
             # Without the list, which would be kept once for each number.
             outcome = msgspec.structs.replace(answer, members=None, block=None)
@@ -337,11 +345,11 @@ class ChannelHomes:
         self._budget.bound(home)
         return answer
 
-    def _joined(self, home: _ChannelHome, offset: int, block: Block | None) -> ChannelJoined:
+    def _joined(self, home: _ChannelHome, offset: int, block: Block | None, *, listed: bool = True) -> ChannelJoined:
         """The answer to a join at ``offset``, with the members as of now: who reads the log from there comes to the
-        same ones."""
+        same ones. A statement (``listed`` is False) is answered without them."""
         count = len(home.members)
-        members = tuple(home.members) if count <= self._config.max_snapshot_members else None
+        members = tuple(home.members) if listed and count <= self._config.max_snapshot_members else None
         return ChannelJoined(epoch=home.log.epoch, offset=offset, member_count=count, members=members, block=block)
 
     def leave(self, operation: LeaveChannel) -> ChannelLeft | Refusal:
@@ -355,8 +363,8 @@ class ChannelHomes:
         known = self._known(home, part, operation)
         if known is not None:
             return known if isinstance(known, ChannelLeft) else _STALE
-        if operation.attach < part.attach and not operation.ended:
-            return _REPLACED
+        if (operation.attach, operation.step) < (part.attach, part.step) and not operation.ended:
+            return _REPLACED if operation.attach < part.attach else _STALE
         block = None
         if home.members.get(operation.uid) == operation.session_id:
             del home.members[operation.uid]
@@ -372,7 +380,7 @@ class ChannelHomes:
                 self._tell_count(home)
         home.parts[operation.session_id] = part
         part.ended = part.ended or operation.ended
-        part.attach = max(part.attach, operation.attach)
+        part.attach, part.step = max((part.attach, part.step), (operation.attach, operation.step))
         if operation.number is not None:
             outcome = ChannelLeft(block=None)
             home.outcomes += part.keep(operation.number, outcome, self._context.now, self._config.max_outcomes)

@@ -22,10 +22,11 @@ class AppendOutcome(msgspec.Struct, frozen=True, gc=False):
 class SessionPart:
     """What a home knows of a session."""
 
-    __slots__ = ("attach", "by_number", "ended", "last_at", "lowest")
+    __slots__ = ("attach", "by_number", "ended", "last_at", "lowest", "step")
 
     def __init__(self) -> None:
-        self.attach = 0  # of the last join or leave (E8)
+        self.attach = 0  # of the last join or leave, and its step (E8)
+        self.step = 0
         self.ended = False
         self.lowest = 0  # numbers below are never carried out (S46)
         self.last_at = 0.0

@@ -11,7 +11,17 @@ from .operations import Announcement
 class EngineContext:
     """One engine's settings, its clock (E6), and what it has to announce."""
 
-    __slots__ = ("_last_number", "announcements", "config", "entropy", "memory_start", "now", "wall_offset")
+    __slots__ = (
+        "_last_number",
+        "announcements",
+        "config",
+        "entropy",
+        "leases",
+        "memory_start",
+        "nodes",
+        "now",
+        "wall_offset",
+    )
 
     def __init__(self, config: ServerConfig, entropy: Callable[[int], bytes]) -> None:
         self.config = config
@@ -21,6 +31,10 @@ class EngineContext:
         self.memory_start = 0
         """The first login epoch of this memory, in µs (S31)."""
         self.announcements: list[tuple[str, Announcement]] = []
+        self.nodes: dict[str, None] = {}
+        """Whoever holds a lease, or has served a session without one: they are asked to do overdue things (E2)."""
+        self.leases: dict[str, bytes] = {}
+        """The lease of each node that holds one (E7)."""
         self._last_number = 0
 
     def advance(self, now: float) -> None:

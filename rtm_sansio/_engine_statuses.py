@@ -35,8 +35,10 @@ class StatusBoard:
 
     def watch(self, operation: WatchStatus) -> None:
         """Announce a user's changes to a node, or no longer."""
-        if operation.on:
+        lease = operation.lease
+        if operation.on and (lease is None or self._context.leases.get(operation.node) == lease):
             self._watchers.setdefault(operation.uid, {})[operation.node] = None
+        if operation.on:
             return
         watchers = self._watchers.get(operation.uid)
         if watchers is not None:

@@ -1,5 +1,5 @@
 """The user homes of a ``MemoryEngine``: who holds a uid's session, and what follows when it ends (S18, S19, S24, S31,
-E2, E8)."""
+E2, E7, E8)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from .operations import (
     ChangeAttributes,
     ConfirmAttach,
     ConfirmInbox,
+    DetachLost,
     DetachSession,
     Ended,
     EndSession,
@@ -55,6 +56,11 @@ _USERS_PER_TICK = 256
 _TODOS_PER_TAKE = 256
 _NEXT_PART_SECONDS = 0.001
 _NO_ATTRIBUTES = AttributeStore()
+_PAST_LEASES = 16
+_PAST_ENDS = 16
+_PAST_CALLS = 16
+
+_STALE_STEP = Refusal(Code.STALE_REQUEST, "a later step of this attachment was there before")
 
 
 class _UserSession:
@@ -64,15 +70,21 @@ class _UserSession:
         "attach",
         "attached",
         "attempt",
+        "call_id",
         "channels",
         "confirmed_attach",
         "expires_at",
         "inbox_kept_until",
         "instance_id",
+        "lease",
         "login_epoch",
         "login_id",
         "node",
+        "restored",
+        "resumed",
         "session_id",
+        "silence_step",
+        "step",
         "unreachable_at",
     )
 
@@ -83,11 +95,17 @@ class _UserSession:
         self.login_id = operation.login_id
         self.attempt = operation.attempt
         self.node = operation.node
+        self.lease = operation.lease
+        self.call_id = operation.new_session_id  # of the last attachment, how it was answered, and its last step (E8)
+        self.resumed = False
+        self.step = 0
         self.attach = 0
         self.confirmed_attach = 0
         self.attached = False
         self.expires_at: float | None = None
         self.unreachable_at: float | None = None  # when nothing will have been heard for too long (S36, S39)
+        self.silence_step = 0  # of the last report of silence (E8)
+        self.restored = False  # whether it has attributes of its own, or was given those of the session before
         self.inbox_kept_until = 0  # the inbox up to here is older than the session
         self.channels: dict[str, None] = {}
 
@@ -103,6 +121,9 @@ class _UserHome:
         "last_epoch",
         "left_at",
         "part",
+        "past_calls",
+        "past_ends",
+        "past_leases",
         "past_logins",
         "session",
         "spoiled",
@@ -123,7 +144,10 @@ class _UserHome:
         self.spoiled: tuple[int, Refusal] | None = None  # an ended epoch, and what its holder is told
         self.banned_until: float | None = None
         self.past_logins: tuple[tuple[bytes, float], ...] = ()  # ended login ids, and when they ended
-        self.todos: dict[int, ToDo] | None = None
+        self.past_leases: tuple[tuple[bytes, float], ...] = ()  # leases that ran out, and since when that is known here
+        self.past_calls: tuple[bytes, ...] = ()  # that attached sessions which have ended
+        self.past_ends: tuple[bytes, ...] = ()  # ends of whichever session there was
+        self.todos: dict[int, LeaveToDo | OrderToDo] | None = None
         self.due_at: float | None = None  # its place in the due-index
 
 
@@ -141,7 +165,6 @@ class UserHomes:
         self._statuses = StatusBoard(context)
         self._silences: list[tuple[float, str]] = []  # when detached sessions become unreachable
         self._not_before = float("-inf")  # what is due is done in parts: when the next one is
-        self._nodes: dict[str, None] = {}  # whoever has served a session here: they are asked to do overdue things
         self._expiries: list[tuple[float, str]] = []
         self._due: list[tuple[float, str]] = []
         self._overdue: dict[str, None] = {}
@@ -175,7 +198,7 @@ class UserHomes:
             if home is not None and home.inbox is not None and home.inbox.swept_at == deadline:
                 self._sweep(home.inbox, uid)
         if self._collect_overdue():
-            self._context.announce(self._nodes, ToDosWaiting())
+            self._context.announce(self._context.nodes, ToDosWaiting())
         self._forget_idle()
 
     # ----------------------------------------------------------------------------------------------- attach
@@ -200,6 +223,11 @@ class UserHomes:
         return home
 
     def _judge(self, home: _UserHome, operation: AttachSession) -> Attached | Refusal:
+        if operation.lease is not None and self._is_past_lease(home, operation.lease):
+            return Refusal(Code.UNAVAILABLE, "the lease of the node ran out")
+        session = home.session
+        if session is not None and compare_digest(session.call_id, operation.new_session_id):
+            return _attached(home, session, self._inbox(home))  # the same call again
         if home.banned_until is not None and self._context.now < home.banned_until:
             left = home.banned_until - self._context.now
             return Refusal(Code.BANNED, f"the uid is banned for another {left:.0f} s", left)
@@ -226,6 +254,8 @@ class UserHomes:
             return self._judge_unknown(home, operation, quoted)
         if quoted < stored:
             return Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
+        if session is None and operation.new_session_id in home.past_calls:
+            return Refusal(Code.UNAVAILABLE, "the session of this attempt was ended meanwhile")
         if session is None:
             return self._new_session(home, operation, quoted, returns=True)
         holds = operation.quoted_session_id is not None and compare_digest(
@@ -280,24 +310,15 @@ class UserHomes:
         session.attach += 1
         session.attached = True
         session.node = operation.node
+        session.lease = operation.lease
+        session.call_id = operation.new_session_id
+        session.resumed = resumed
+        session.step = session.silence_step = 0
         session.expires_at = session.unreachable_at = None
         home.status = self._statuses.change(home.uid, home.status, ONLINE, at=self._context.now)
-        inbox = self._inbox(home)
-        self._nodes[operation.node] = None
-        return Attached(
-            session_id=session.session_id,
-            login_epoch=session.login_epoch,
-            attach=session.attach,
-            resumed=resumed,
-            channels=tuple(session.channels),
-            inbox=InboxStart(
-                epoch=inbox.log.epoch,
-                cursor=inbox.position,
-                kept_until=session.inbox_kept_until,
-                end=inbox.log.end,
-            ),
-            todos=_todos_of(home),
-        )
+        if operation.lease is None:
+            self._context.nodes[operation.node] = None
+        return _attached(home, session, self._inbox(home))
 
     def _new_epoch(self, home: _UserHome) -> int:
         return max((home.last_epoch or 0) + 1, self._context.unix_microseconds(), self._context.memory_start)
@@ -305,6 +326,10 @@ class UserHomes:
     def _is_past_login(self, home: _UserHome, login_id: bytes) -> bool:
         oldest = self._context.now - self._config.attempt_memory_seconds
         return any(compare_digest(known, login_id) and ended_at > oldest for known, ended_at in home.past_logins)
+
+    def _is_past_lease(self, home: _UserHome, lease: bytes) -> bool:
+        oldest = self._context.now - self._config.history_seconds
+        return any(known == lease and since > oldest for known, since in home.past_leases)
 
     # -------------------------------------------------------------------------------- while a session is there
 
@@ -317,15 +342,30 @@ class UserHomes:
     def detach(self, operation: DetachSession) -> None:
         """The transport of this attachment is gone: the time until the end of the session begins (S22)."""
         session = self._session_of(operation.uid, operation.session_id)
-        if session is None or session.attach != operation.attach or not session.attached:
-            return
+        if session is not None and session.attach == operation.attach and session.attached:
+            self._interrupt(operation.uid, session, operation.silent_seconds)
+
+    def detach_lost(self, operation: DetachLost) -> None:
+        """The same for whichever attachment was made under a lease that ran out; none is made under it any more (E7,
+        E8)."""
+        home = self._home(operation.uid)
+        session = home.session
+        if not self._is_past_lease(home, operation.lease):
+            home.past_leases = (*home.past_leases, (operation.lease, self._context.now))[-_PAST_LEASES:]
+        if session is None:
+            if home.uid not in self._idle:
+                self._idle.add(home.uid, self._context.now)
+        elif session.attached and session.lease == operation.lease:
+            self._interrupt(operation.uid, session, operation.silent_seconds)
+
+    def _interrupt(self, uid: str, session: _UserSession, silent_seconds: float) -> None:
         session.attached = False
-        heard_at = self._context.now - operation.silent_seconds
+        heard_at = self._context.now - silent_seconds
         session.unreachable_at = heard_at + self._config.unreachable_seconds
         session.expires_at = heard_at + self._config.presence_grace_seconds
-        heapq.heappush(self._expiries, (session.expires_at, operation.uid))
-        heapq.heappush(self._silences, (session.unreachable_at, operation.uid))
-        self._note_silence(self._homes[operation.uid])
+        heapq.heappush(self._expiries, (session.expires_at, uid))
+        heapq.heappush(self._silences, (session.unreachable_at, uid))
+        self._note_silence(self._homes[uid])
 
     def list_channel(self, operation: ListChannel) -> Refusal | None:
         """List a channel, or strike it."""
@@ -334,6 +374,9 @@ class UserHomes:
             return Refusal(Code.SESSION_ENDED, "the session has ended")
         if operation.attach != session.attach:
             return Refusal(Code.TRANSPORT_REPLACED, "the session went on on another transport")
+        if operation.step < session.step:
+            return _STALE_STEP
+        session.step = operation.step
         if not operation.listed:
             session.channels.pop(operation.channel, None)
         elif operation.channel not in session.channels:
@@ -408,6 +451,9 @@ class UserHomes:
         session = self._session_of(operation.uid, operation.session_id)
         if session is None or session.attach != operation.attach or not session.attached:
             return
+        if operation.step < session.silence_step:
+            return
+        session.silence_step = operation.step
         home, config = self._homes[operation.uid], self._config
         if operation.silent_seconds < config.unreachable_seconds:
             home.status = self._statuses.change(home.uid, home.status, ONLINE, at=self._context.now)
@@ -442,6 +488,10 @@ class UserHomes:
         """A user's status."""
         return self._status_of(operation.uid)
 
+    def forget_node(self, node: str) -> None:
+        """The node's lease ran out, and its subscriptions end (E7)."""
+        self._statuses.forget_node(node)
+
     def watch_status(self, operation: WatchStatus) -> StatusOf:
         """Announce a user's changes of status to a node, or no longer."""
         self._statuses.watch(operation)
@@ -451,7 +501,8 @@ class UserHomes:
 
     def change_attributes(self, uid: str, operation: ChangeAttributes) -> AttributesChanged | Refusal:
         """Change the attributes of a user, at the wish of its own session (S39)."""
-        if self._session_of(uid, operation.session_id) is None:
+        session = self._session_of(uid, operation.session_id)
+        if session is None:
             return Refusal(Code.SESSION_ENDED, "the session has ended")
         home, config, now = self._homes[uid], self._config, self._context.now
         part = home.part = home.part or SessionPart()
@@ -464,6 +515,9 @@ class UserHomes:
         if home.attributes is None:
             home.attributes = AttributeStore()
         store = home.attributes
+        if number is None and session.restored:  # a statement made again, or a copy that comes late (S59, E8)
+            return AttributesChanged(revision=store.revision)
+        session.restored = True
         revision = self._context.next_number()
         refusal = store.change(operation, revision, config.max_user_attribute_bytes, config.max_attributes)
         if refusal is not None:
@@ -487,6 +541,10 @@ class UserHomes:
         """End the user's session, spoil its epoch, ban its uid."""
         home = self._home(operation.uid)
         session = home.session
+        if operation.end_id:
+            if operation.end_id in home.past_ends:
+                return Ended(ended=False, todos=_todos_of(home))
+            home.past_ends = (*home.past_ends, operation.end_id)[-_PAST_ENDS:]
         if operation.ban_seconds is not None:
             home.banned_until = self._context.now + operation.ban_seconds
         told = Refusal(operation.code, operation.message)
@@ -521,6 +579,7 @@ class UserHomes:
         """Take the session out of its user's home; what follows in other homes becomes things to do (E2)."""
         home.session = home.part = None
         home.left_at = self._context.now
+        home.past_calls = (*home.past_calls, session.session_id, session.call_id)[-_PAST_CALLS:]
         if not replaced:
             ended_at = session.expires_at if cause is LeaveCause.TIMED_OUT else None
             at = self._context.now if ended_at is None else ended_at
@@ -549,7 +608,7 @@ class UserHomes:
         )
         self._keep_todo(home, todo)
 
-    def _keep_todo(self, home: _UserHome, todo: ToDo) -> None:
+    def _keep_todo(self, home: _UserHome, todo: LeaveToDo | OrderToDo) -> None:
         if home.todos is None:
             home.todos = {}
         home.todos[todo.todo_id] = todo
@@ -608,6 +667,23 @@ class UserHomes:
                 if home.inbox is not None:
                     self._budget.forget(home.inbox)
                 del self._homes[uid]
+
+
+def _attached(home: _UserHome, session: _UserSession, inbox: Inbox) -> Attached:
+    return Attached(
+        session_id=session.session_id,
+        login_epoch=session.login_epoch,
+        attach=session.attach,
+        resumed=session.resumed,
+        channels=tuple(session.channels),
+        inbox=InboxStart(
+            epoch=inbox.log.epoch,
+            cursor=inbox.position,
+            kept_until=session.inbox_kept_until,
+            end=inbox.log.end,
+        ),
+        todos=_todos_of(home),
+    )
 
 
 def _todos_of(home: _UserHome) -> tuple[ToDo, ...]:

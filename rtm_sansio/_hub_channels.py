@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import heapq
+import random
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -27,17 +29,31 @@ from .operations import (
 _FRAME_OVERHEAD_BYTES = 256
 _BYTES_PER_UNIT = 4096
 """What a unit of the rate pays for, of what a transport is given again at its own wish (S51)."""
+_COMPARISON_STEPS = 100
+"""Ends are compared in so many small batches within their time, not one by one (E5)."""
+_STALE_COMPARISONS = 1024
 
 
 class Channels:
     """All channels that have readers or publishers on this hub."""
 
-    def __init__(self, context: HubContext, transports: Transports, engine: EnginePort, flood_gate: FloodGate) -> None:
+    def __init__(
+        self,
+        context: HubContext,
+        transports: Transports,
+        engine: EnginePort,
+        flood_gate: FloodGate,
+        rng: random.Random,
+    ) -> None:
         self._context = context
         self._transports = transports
         self._engine = engine
         self._flood_gate = flood_gate
+        self._rng = rng
         config = context.config
+        self._compare_seconds = config.compare_ends_seconds
+        self._comparisons: list[tuple[float, int, WatchedLog]] = []  # one for each channel watched outside (E5)
+        self._sequence = 0
         self._slow_bytes = config.slow_reader_bytes
         self._feed_below = config.feed_below_bytes
         self._frame_room = config.max_frame_bytes - config.max_name_length - _FRAME_OVERHEAD_BYTES
@@ -69,6 +85,8 @@ class Channels:
             inbox.fresh.clear()
             self._fresh.pop(inbox, None)
             inbox.epoch, inbox.end, inbox.flushed_end = start.epoch, start.end, start.end
+        if self._engine.is_external and not inbox.watched:
+            self._schedule_comparison(inbox)
         inbox.watched = True
 
     def let_go(self, channel: WatchedLog) -> None:
@@ -80,9 +98,11 @@ class Channels:
         self._fresh.pop(channel, None)
         if channel.watched:
             channel.watched = False
-            if channel.name == INBOX:
-                return
-            self._engine.call(WatchChannel(channel=channel.name, node=self._context.node, on=False))
+            if channel.name != INBOX:
+                self._engine.call(self._watch(channel, on=False))
+            if len(self._comparisons) > 2 * len(self._by_home) + _STALE_COMPARISONS:
+                self._comparisons = [entry for entry in self._comparisons if entry[2].watched]
+                heapq.heapify(self._comparisons)
 
     def enter(self, session: AttachedSession, name: str) -> WatchedLog:
         """The session has a part in the channel."""
@@ -129,12 +149,65 @@ class Channels:
             channel.epoch = answer.epoch
             channel.end = channel.flushed_end = answer.end
             channel.member_count = answer.member_count
+            if self._engine.is_external:
+                self._schedule_comparison(channel)
             for waiter in waiters:
                 waiter()
             if channel.missed and channel.watched:
                 self._read_hole(channel)
 
-        self._engine.call(WatchChannel(channel=channel.name, node=self._context.node, on=True), on_watched)
+        self._engine.call(self._watch(channel, on=True), on_watched)
+
+    def _watch(self, channel: WatchedLog, *, on: bool) -> WatchChannel:
+        return WatchChannel(channel=channel.name, node=self._context.node, on=on, lease=self._context.lease)
+
+    # ------------------------------------------------------------------------------------------ ends compared
+
+    def next_deadline(self) -> float | None:
+        """When ends are to be compared; None with an embedded engine, whose announcements are never lost."""
+        return self._comparisons[0][0] if self._comparisons else None
+
+    def handle_timeout(self) -> None:
+        """Compare the ends whose time has come, and those of the next moment with them."""
+        now = self._context.now
+        if not self._comparisons or self._comparisons[0][0] > now:
+            return
+        horizon = now + self._compare_seconds / _COMPARISON_STEPS
+        while self._comparisons and self._comparisons[0][0] <= horizon:
+            channel = heapq.heappop(self._comparisons)[2]
+            if channel.watched:
+                self._compare(channel)
+                self._schedule_comparison(channel)
+
+    def compare_all(self) -> None:
+        """The connection to the engine was gone: announcements are lost, and perhaps all subscriptions (E5)."""
+        for channel in list(self._by_home.values()):
+            if channel.watched:
+                self._compare(channel)
+
+    def _schedule_comparison(self, channel: WatchedLog) -> None:
+        """Within the time, but not all channels that were watched at one moment at another one."""
+        self._sequence += 1
+        due_at = self._context.now + self._compare_seconds * self._rng.uniform(0.5, 1.0)
+        heapq.heappush(self._comparisons, (due_at, self._sequence, channel))
+
+    def _compare(self, channel: WatchedLog) -> None:
+        """Subscribe again, and read what the log has and this hub has not heard of."""
+        if channel.name == INBOX:  # whose subscription is the session's attachment
+            self._read_hole(channel)
+            return
+        epoch, end = channel.epoch, channel.end
+
+        def on_end(answer: LogEnd) -> None:
+            if not channel.watched:
+                return
+            self._take_count(channel, answer.member_count)
+            # An end before one that was known when it was asked for: the engine has lost entries (E10).
+            lost = answer.epoch == epoch and answer.end < end
+            if lost or answer.epoch != channel.epoch or answer.end > channel.end:
+                self._read_hole(channel)
+
+        self._engine.call(self._watch(channel, on=True), on_end)
 
     # ------------------------------------------------------------------------------------------------ blocks
 
@@ -149,9 +222,13 @@ class Channels:
         is behind gets when it is live again."""
         channel = self._by_home.get(home_of_channel(announcement.channel))
         if channel is not None:
-            channel.member_count = announcement.member_count
-            if channel.member_count is not None:
-                count = MemberCount(channel.name, channel.member_count)
+            self._take_count(channel, announcement.member_count)
+
+    def _take_count(self, channel: WatchedLog, member_count: int | None) -> None:
+        if member_count != channel.member_count:
+            channel.member_count = member_count
+            if member_count is not None:
+                count = MemberCount(channel.name, member_count)
                 for encoding, live in zip(ENCODINGS, channel.live, strict=True):
                     if live:
                         self._transports.give_all(live, encoding.frame(encoding.encode_batch([count])))
@@ -220,6 +297,10 @@ class Channels:
             self._go_live(link, channel)
         else:
             self._remember(link, session, channel, Position(epoch, cursor, given))
+
+    def is_placed(self, link: ServerLink, session: AttachedSession, channel: WatchedLog) -> bool:
+        """Whether the reader is live or fed: it may have asked to go on before its statement was answered."""
+        return link in channel.live_with(link) or (session.positions is not None and channel in session.positions)
 
     def hold(self, link: ServerLink, session: AttachedSession, channel: WatchedLog) -> None:
         """Nothing more of this log: it has no position here meanwhile, only the mark up to where it was given

@@ -9,6 +9,7 @@ from typing import Any
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
+from ._hub_lease import Lease
 from ._hub_sessions import Sessions
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink, ServerPhase
@@ -34,6 +35,8 @@ from .operations import Attached, AttachSession, Refusal, home_of_user
 _decoder = client_decoder()
 _ID_BYTES = 16
 _MAX_RENEWALS = 8
+NO_LEASE = "the node was cut from the engine; another node may serve you"
+"""What a client is told by a node whose lease is over (E7)."""
 _MAX_QUEUED_CALLS = 64
 """So many calls wait on a user's home only if the engine hangs: more logins would just join them."""
 
@@ -49,6 +52,7 @@ class Logins:
         channels: Channels,
         sessions: Sessions,
         flood_gate: FloodGate,
+        lease: Lease,
         deliver: Callable[[ServerLink, AttachedSession, Any], None],
     ) -> None:
         self._context = context
@@ -58,6 +62,7 @@ class Logins:
         self._channels = channels
         self._sessions = sessions
         self._flood_gate = flood_gate
+        self._lease = lease
         self._deliver = deliver
         self._limits = Limits(
             heartbeat_interval=config.heartbeat_interval_seconds,
@@ -109,6 +114,9 @@ class Logins:
             message = f"a uid is 1 to {self._config.max_name_length} printable ASCII characters"
             self._refuse(link, Code.INVALID_UID, message, None)
             return None
+        if not self._lease.is_held:
+            self._refuse(link, Code.UNAVAILABLE, NO_LEASE, None)
+            return None
         link.phase = ServerPhase.JUDGED
         link.login = login
         self._context.outputs.append(
@@ -127,7 +135,8 @@ class Logins:
         if link is None or link.login is None:
             return
         login, link.login = link.login, None
-        if self._engine.queued(home_of_user(login.uid)) >= _MAX_QUEUED_CALLS:
+        queued = self._engine.queued(home_of_user(login.uid)) + self._lease.waiting(login.uid)
+        if queued >= _MAX_QUEUED_CALLS:
             self._refuse(link, Code.UNAVAILABLE, "too much of this uid waits for the engine", None)
             return
         if expires_in is not None and expires_in <= 0:
@@ -143,10 +152,18 @@ class Logins:
             quoted_session_id=login.session_id,
             quoted_epoch=login.login_epoch,
             quoted_attach=login.attach,
+            lease=self._context.lease,
         )
-        self._engine.call(
-            operation, lambda answer: self._on_attached(link, login.uid, expires_in, answer), though_closed=True
-        )
+
+        def attach() -> None:
+            if link.phase is ServerPhase.JUDGED and (self._transports.is_there(link) or link.early_logout is not None):
+                self._engine.call(
+                    operation, lambda answer: self._on_attached(link, login.uid, expires_in, answer), though_closed=True
+                )
+            else:  # it went before anything was asked: it makes no session and ends none (S19)
+                self._lease.release(login.uid)
+
+        self._lease.serve(login.uid, attach)
 
     def refuse(self, transport_id: int, code: int, message: str, retry_after_seconds: float | None) -> None:
         """The authenticator says no."""
@@ -154,6 +171,10 @@ class Logins:
         if link is not None and link.login is not None:
             link.login = None
             self._refuse(link, code, message, retry_after_seconds)
+
+    def lease_over(self, link: ServerLink) -> None:
+        """The node was cut from the engine while this login was judged: nobody can tell what comes of it here (E7)."""
+        self._refuse(link, Code.UNAVAILABLE, NO_LEASE, None)
 
     def too_late(self, link: ServerLink) -> None:
         """Handshake and login are not done in time (S51)."""
@@ -169,6 +190,7 @@ class Logins:
     def _on_attached(self, link: ServerLink, uid: str, expires_in: float | None, answer: Attached | Refusal) -> None:
         is_there = self._transports.is_there(link) and link.phase is ServerPhase.JUDGED
         if isinstance(answer, Refusal):
+            self._lease.release(uid)
             if is_there:
                 self._refuse(link, answer.code, answer.message, answer.retry_after_seconds)
             return
@@ -176,7 +198,7 @@ class Logins:
         if is_there:
             self._welcome(link, uid, expires_in, answer)
         elif link.early_logout is not None:  # it logged out and went meanwhile (S7)
-            self._sessions.log_out(uid, answer.session_id, lambda: None)
+            self._sessions.log_out(uid, answer.session_id, lambda: self._lease.release(uid))
         else:  # it went while the engine decided: the session begins interrupted
             self._sessions.detach(uid, answer.session_id, answer.attach, 0.0)
         self._sessions.carry_out(answer.todos)
@@ -198,7 +220,6 @@ class Logins:
             expires_at=None if expires_in is None else self._context.now + expires_in,
             rate=self._flood_gate.rate_of(attached.session_id),
             inbox_start=attached.inbox,
-            resumed=attached.resumed,
         )
         self._sessions.attach(session, link)
         self._transports.welcomed(link)

@@ -26,8 +26,10 @@ class Memberships:
         name: str,
         number: int | None,
         then: Callable[[WatchedLog, ChannelJoined | Refusal], None],
+        *,
+        listed: bool = False,
     ) -> None:
-        """List the channel in the user's home, subscribe, and only then join."""
+        """List the channel in the user's home, unless it is, subscribe, and only then join."""
         was_there = name in session.channels
         channel = session.channels.get(name) or self._channels.enter(session, name)
         self._channels.use(name)  # until the answer, whatever becomes of the session
@@ -48,6 +50,7 @@ class Memberships:
                 lowest_unanswered=session.lowest_unanswered,
                 joined_entry=encode_entry(JoinedEntry(session.uid)),
                 replaced_entry=encode_entry(LeftEntry(session.uid, LeaveCause.REPLACED)),
+                step=_next_step(session),
             )
             self._engine.call(operation, finish)
 
@@ -61,7 +64,33 @@ class Memberships:
             then(channel, answer)
             self._channels.let_go(channel)
 
-        self._engine.call(self._list(session, name, listed=True), on_listed)
+        if listed:
+            self._channels.watch(channel, on_watched)
+        else:
+            self._engine.call(self._list(session, name, listed=True), on_listed)
+
+    def keep(self, session: AttachedSession, name: str, then: Callable[[WatchedLog, Refusal | None], None]) -> None:
+        """Subscribe to a channel that the session has listed.
+
+        With an engine outside, the node before may have died between listing and joining (E2): so it joins once more,
+        which changes nothing for a member.
+        """
+        if self._engine.is_external:
+            self.join(
+                session,
+                name,
+                None,
+                lambda channel, answer: then(channel, answer if isinstance(answer, Refusal) else None),
+                listed=True,
+            )
+            return
+        channel = self._channels.use(name)
+
+        def on_watched() -> None:
+            then(channel, None)
+            self._channels.let_go(channel)
+
+        self._channels.watch(channel, on_watched)
 
     def leave(
         self, session: AttachedSession, name: str, number: int | None, then: Callable[[ChannelLeft | Refusal], None]
@@ -78,6 +107,7 @@ class Memberships:
             resumed_entry=RESUMED_ENTRY,
             listed=name in session.channels,
             ended=False,
+            step=_next_step(session),
         )
 
         def on_left(answer: ChannelLeft | Refusal) -> None:
@@ -94,5 +124,16 @@ class Memberships:
 
     def _list(self, session: AttachedSession, name: str, *, listed: bool) -> ListChannel:
         return ListChannel(
-            uid=session.uid, session_id=session.session_id, attach=session.attach, channel=name, listed=listed
+            uid=session.uid,
+            session_id=session.session_id,
+            attach=session.attach,
+            channel=name,
+            listed=listed,
+            step=_next_step(session),
         )
+
+
+def _next_step(session: AttachedSession) -> int:
+    """In the order of the calls: what the engine is asked again comes too late behind a later one (E8)."""
+    session.step += 1
+    return session.step

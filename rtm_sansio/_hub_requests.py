@@ -12,6 +12,7 @@ from ._hub_channels import Channels
 from ._hub_checks import Fault, RequestChecks
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
+from ._hub_lease import Lease
 from ._hub_memberships import Memberships
 from ._hub_reads import Reads
 from ._hub_sessions import Sessions
@@ -64,6 +65,7 @@ class Requests:
         sessions: Sessions,
         memberships: Memberships,
         flood_gate: FloodGate,
+        lease: Lease,
     ) -> None:
         self._context = context
         self._config = context.config
@@ -73,6 +75,7 @@ class Requests:
         self._sessions = sessions
         self._memberships = memberships
         self._flood_gate = flood_gate
+        self._lease = lease
         self._appends = Appends(context, transports, engine, channels, self._on_answered)
         self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
         self._steps_left = _STEPS_PER_PASS
@@ -290,6 +293,7 @@ class Requests:
             if session.link is link:
                 self._transports.reply(link, Done(logout.number))
                 self._sessions.part(session, link)
+                self._lease.release(session.uid)
                 self._transports.say_goodbye(link, 1000, "logged out")
 
         self._sessions.log_out(session.uid, session.session_id, on_ended)

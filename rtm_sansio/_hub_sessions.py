@@ -9,26 +9,33 @@ from typing import Any
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import FloodGate
+from ._hub_lease import Lease
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink
 from .codes import Code
 from .events import LeaveCause
 from .messages import RESUMED_ENTRY, Kicked, LeftEntry, Logout, encode_entry
 from .operations import (
+    DetachLost,
     DetachSession,
     Ended,
     EndSession,
     LeaveChannel,
     LeaveToDo,
+    LostToDo,
     Order,
     Orders,
+    OrderToDo,
     PostOrder,
     ReadOrders,
     ReportSilence,
+    StrikeSessions,
     StrikeToDos,
     TakeToDos,
     ToDo,
 )
+
+_END_BYTES = 16
 
 
 class Sessions:
@@ -41,8 +48,10 @@ class Sessions:
         engine: EnginePort,
         channels: Channels,
         flood_gate: FloodGate,
+        lease: Lease,
     ) -> None:
         self._context = context
+        self._lease = lease
         self._transports = transports
         self._engine = engine
         self._channels = channels
@@ -52,6 +61,7 @@ class Sessions:
         self._reading_orders = self._orders_again = False
         self._taking_todos = self._todos_again = False
         self._under_way: set[int] = set()  # things to do that are being done
+        self._lost_under_way: set[tuple[bytes, str]] = set()  # the same of leases that ran out
         self._leaving: dict[AttachedSession, None] = {}  # parted; their logout waits for their last messages
         self._todos_wanted = False
         self.on_part: Callable[[AttachedSession], None] = lambda session: None
@@ -68,6 +78,7 @@ class Sessions:
         if session is not None and session.link is not None:
             link = session.link
             self.part(session, link)
+            self._lease.release(session.uid)
             self._transports.say_goodbye(link, Code.TRANSPORT_REPLACED, "the session went on on another transport")
 
     def part(self, session: AttachedSession, link: ServerLink) -> None:
@@ -92,13 +103,13 @@ class Sessions:
         elif session.gathered and not self._context.closed:
             self._leaving[session] = None
         else:
-            self.log_out(session.uid, session.session_id, lambda: None)
+            self._log_out_parted(session.uid, session.session_id)
 
     def nothing_gathered(self, session: AttachedSession) -> None:
         """The last message of a session that has parted is appended: if a logout was waiting, it follows (S7)."""
         if session in self._leaving:
             del self._leaving[session]
-            self.log_out(session.uid, session.session_id, lambda: None)
+            self._log_out_parted(session.uid, session.session_id)
 
     def close(self) -> None:
         """The hub stops: no append will be heard of."""
@@ -111,18 +122,25 @@ class Sessions:
         session = link.session
         if session is not None:
             link.silent = silent_seconds > 0
+            session.silence_step += 1
             self._engine.call(
                 ReportSilence(
                     uid=session.uid,
                     session_id=session.session_id,
                     attach=session.attach,
                     silent_seconds=silent_seconds,
+                    step=session.silence_step,
                 )
             )
 
     def detach(self, uid: str, session_id: bytes, attach: int, silent_seconds: float) -> None:
         """Tell the engine that an attachment is over."""
-        self._engine.call(DetachSession(uid=uid, session_id=session_id, attach=attach, silent_seconds=silent_seconds))
+        operation = DetachSession(uid=uid, session_id=session_id, attach=attach, silent_seconds=silent_seconds)
+        self._engine.call(operation, lambda _: self._lease.release(uid))
+
+    def _log_out_parted(self, uid: str, session_id: bytes) -> None:
+        """End a session that is served no more."""
+        self.log_out(uid, session_id, lambda: self._lease.release(uid))
 
     # -------------------------------------------------------------------------------------------------- ends
 
@@ -145,6 +163,7 @@ class Sessions:
             message=message,
             spoil_epoch=spoil_epoch,
             ban_seconds=ban_seconds,
+            end_id=self._context.entropy(_END_BYTES) if session_id is None else b"",
         )
         self._engine.call(operation, self._on_ended)
 
@@ -179,15 +198,39 @@ class Sessions:
     def carry_out(self, todos: tuple[ToDo, ...]) -> None:
         """Do what follows in other homes, and only then strike it off (E2): what a node that dies between the two has
         done is done again, and each step is idempotent."""
-        by_uid: dict[str, list[ToDo]] = {}
+        by_uid: dict[str, list[LeaveToDo | OrderToDo]] = {}
+        by_lease: dict[tuple[str, bytes], list[LostToDo]] = {}
         for todo in todos:
-            if todo.todo_id not in self._under_way:  # whoever asks again is told of it again, until it is struck off
+            if isinstance(todo, LostToDo):
+                if (todo.lease, todo.uid) not in self._lost_under_way:
+                    self._lost_under_way.add((todo.lease, todo.uid))
+                    by_lease.setdefault((todo.node, todo.lease), []).append(todo)
+            elif todo.todo_id not in self._under_way:  # whoever asks again is told of it again, until it is struck off
                 self._under_way.add(todo.todo_id)
                 by_uid.setdefault(todo.uid, []).append(todo)
         for uid, todos_of_uid in by_uid.items():
             self._carry_out_of(uid, todos_of_uid)
+        for (node, lease), todos_of_lease in by_lease.items():
+            self._detach_lost(node, lease, todos_of_lease)
 
-    def _carry_out_of(self, uid: str, todos: list[ToDo]) -> None:
+    def _detach_lost(self, node: str, lease: bytes, todos: list[LostToDo]) -> None:
+        """Detach whom a dead node served, and only then strike them from its list (E7)."""
+        not_done = len(todos)
+        uids = tuple([todo.uid for todo in todos])
+
+        def on_done(_: Any) -> None:
+            nonlocal not_done
+            not_done -= 1
+            if not not_done:
+                self._engine.call(StrikeSessions(node=node, lease=lease, uids=uids), on_struck)
+
+        def on_struck(_: Any) -> None:
+            self._lost_under_way.difference_update([(lease, uid) for uid in uids])
+
+        for todo in todos:
+            self._engine.call(DetachLost(uid=todo.uid, lease=lease, silent_seconds=todo.silent_seconds), on_done)
+
+    def _carry_out_of(self, uid: str, todos: list[LeaveToDo | OrderToDo]) -> None:
         not_done = len(todos)
         todo_ids = tuple([todo.todo_id for todo in todos])
 
@@ -203,7 +246,7 @@ class Sessions:
         for todo in todos:
             self._engine.call(self._operation_of(todo), on_done)
 
-    def _operation_of(self, todo: ToDo) -> LeaveChannel | PostOrder:
+    def _operation_of(self, todo: LeaveToDo | OrderToDo) -> LeaveChannel | PostOrder:
         if not isinstance(todo, LeaveToDo):
             order = Order(session_id=todo.session_id, attach=todo.attach, code=todo.code, message=todo.message)
             return PostOrder(node=todo.node, order=order)
@@ -251,6 +294,11 @@ class Sessions:
             self.take_todos()
         self.carry_out(todos)
 
+    def orders_until(self, last_order: int) -> None:
+        """What the engine says with each renewal: the announcement of an order may have been lost (E9)."""
+        if last_order > self._orders_cursor:
+            self.read_orders()
+
     def read_orders(self) -> None:
         """This node has orders. One call at a time, as for things to do."""
         if self._reading_orders:
@@ -270,6 +318,7 @@ class Sessions:
             if order.code != Code.TRANSPORT_REPLACED:
                 self._transports.reply(link, Kicked(order.code, order.message))
             self.part(session, link)
+            self._lease.release(session.uid)
             self._transports.say_goodbye(link, order.code, order.message)
         if self._orders_again:
             self._orders_again = False

@@ -68,7 +68,7 @@ class Statements:
             place = want.inbox or WantedInbox(start.epoch, start.cursor)
             statement.placements.append((session.inbox, place.epoch, place.cursor))
         self._restore_statuses(statement, want.statuses)
-        if want.attributes is not None and not session.resumed:
+        if want.attributes is not None:  # which the engine takes once for each session
             statement.open += 1
             self._restore_attributes(statement, want.attributes)
         for name in [name for name in session.channels if name not in names]:
@@ -128,14 +128,11 @@ class Statements:
 
     def _replay(self, statement: _Statement, name: str, epoch: bytes, cursor: int) -> None:
         """A channel that the session has: its log goes on from the cursor (S23)."""
-        channel = self._channels.use(name)
 
-        def on_watched() -> None:
-            statement.placements.append((channel, epoch, cursor))
-            self._settle(statement, ChannelResult(name))
-            self._channels.let_go(channel)
+        def on_kept(channel: WatchedLog, refusal: Refusal | None) -> None:
+            self._on_channel(statement, name, epoch, cursor, channel, refusal)
 
-        self._channels.watch(channel, on_watched)
+        self._memberships.keep(statement.session, name, on_kept)
 
     def _rejoin(self, statement: _Statement, name: str, epoch: bytes, cursor: int) -> None:
         """A channel of the old session, in a new one (S25)."""
@@ -145,13 +142,25 @@ class Statements:
             return
 
         def on_answer(channel: WatchedLog, answer: ChannelJoined | Refusal) -> None:
-            if isinstance(answer, Refusal):
-                self._settle(statement, ChannelResult(name, answer.code, answer.message))
-            else:
-                statement.placements.append((channel, epoch, cursor))
-                self._settle(statement, ChannelResult(name))
+            refusal = answer if isinstance(answer, Refusal) else None
+            self._on_channel(statement, name, epoch, cursor, channel, refusal)
 
         self._memberships.join(statement.session, name, None, on_answer)
+
+    def _on_channel(
+        self,
+        statement: _Statement,
+        name: str,
+        epoch: bytes,
+        cursor: int,
+        channel: WatchedLog,
+        refusal: Refusal | None,
+    ) -> None:
+        if refusal is not None:
+            self._settle(statement, ChannelResult(name, refusal.code, refusal.message))
+        else:
+            statement.placements.append((channel, epoch, cursor))
+            self._settle(statement, ChannelResult(name))
 
     def _settle(self, statement: _Statement, result: ChannelResult | None = None) -> None:
         """One part of a statement is done; the last one brings the answer, and then the logs go on (S42)."""
@@ -174,6 +183,7 @@ class Statements:
             )
             self._transports.reply(link, restored)
         for channel, epoch, cursor in statement.placements:
-            self._channels.place(link, session, channel, epoch, cursor)
+            if not self._channels.is_placed(link, session, channel):
+                self._channels.place(link, session, channel, epoch, cursor)
         self._requests.statuses.restored(session, link, statement.statuses)
         self._requests.free(session)

@@ -155,10 +155,24 @@ class StatusRequests:
         user = self._users.get(uid)
         if user is None:
             user = self._users[uid] = WatchedUser(uid)
-            operation = operations.WatchStatus(uid=uid, node=self._context.node, on=True)
-            self._engine.call(operation, lambda status: self._on_watched(user, status))
+            self._engine.call(self._operation(uid, on=True), lambda status: self._on_watched(user, status))
         user.users += 1
         return user
+
+    def _operation(self, uid: str, *, on: bool) -> operations.WatchStatus:
+        return operations.WatchStatus(uid=uid, node=self._context.node, on=on, lease=self._context.lease)
+
+    def compare_all(self) -> None:
+        """The connection to the engine was gone: announcements are lost, and perhaps all subscriptions (E5)."""
+
+        def compare(user: WatchedUser) -> None:
+            self._engine.call(
+                self._operation(user.uid, on=True),
+                lambda status: self.announced(StatusAnnounced(uid=user.uid, status=status)),
+            )
+
+        for user in list(self._users.values()):
+            compare(user)
 
     def _on_watched(self, user: WatchedUser, status: StatusOf) -> None:
         if status.revision >= user.status.revision:
@@ -188,7 +202,7 @@ class StatusRequests:
         if not user.users:
             del self._users[user.uid]
             self._changed.pop(user, None)
-            self._engine.call(operations.WatchStatus(uid=user.uid, node=self._context.node, on=False))
+            self._engine.call(self._operation(user.uid, on=False))
 
     def part(self, session: AttachedSession) -> None:
         """The session's transport is gone; what it watches stands in its client's statement."""

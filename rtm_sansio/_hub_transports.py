@@ -45,6 +45,10 @@ class Transports:
         """The transport of this id, if it is still there."""
         return self._links.get(transport_id)
 
+    def all(self) -> list[ServerLink]:
+        """All that the driver has."""
+        return list(self._links.values())
+
     def is_there(self, link: ServerLink) -> bool:
         """Whether the driver still has this transport."""
         return link.transport_id in self._links

@@ -23,7 +23,18 @@ MAX_EPOCH_BYTES = 64
 class HubContext:
     """One hub's settings, its clock, and its outbox to the driver."""
 
-    __slots__ = ("closed", "config", "entropy", "node", "now", "outputs", "wall_offset")
+    __slots__ = (
+        "closed",
+        "config",
+        "entropy",
+        "lease",
+        "lease_until",
+        "node",
+        "now",
+        "on_lease_over",
+        "outputs",
+        "wall_offset",
+    )
 
     def __init__(self, config: ServerConfig, entropy: Callable[[int], bytes], node: str) -> None:
         self.config = config
@@ -33,11 +44,18 @@ class HubContext:
         self.wall_offset: float | None = None
         self.outputs: list[Any] = []
         self.closed = False
+        self.lease: bytes | None = None
+        """The lease of the node, None with an embedded engine, which lives and dies with its hub (E7)."""
+        self.lease_until = float("inf")
+        self.on_lease_over: Callable[[], None] = lambda: None
+        """Called before anything else is done at ``lease_until`` or later, whatever the input is."""
 
     def advance(self, now: float) -> None:
         """Time passes, and never goes back."""
         if now > self.now:
             self.now = now
+            if now >= self.lease_until:
+                self.on_lease_over()
 
     def wall_clock(self) -> float | None:
         """Unix seconds; None if the driver has not told them."""
@@ -169,10 +187,11 @@ class AttachedSession:
         "positions",
         "rate",
         "reading",
-        "resumed",
         "session_id",
+        "silence_step",
         "stale",
         "stated",
+        "step",
         "uid",
         "waiting",
         "waiting_bytes",
@@ -191,9 +210,7 @@ class AttachedSession:
         expires_at: float | None,
         rate: Rate,
         inbox_start: InboxStart,
-        resumed: bool,
     ) -> None:
-        self.resumed = resumed
         self.watching: list[WatchedUser] | None = None
         self.stale: dict[WatchedUser, None] | None = None  # of those, whose latest state it was not told
         self.inbox: WatchedLog | None = None
@@ -208,6 +225,8 @@ class AttachedSession:
         self.rate = rate
         self.confirmed = False  # whether the engine knows that the client has this attachment's welcome (S18)
         self.lowest_unanswered = 0
+        self.silence_step = 0  # of the last report of its silence, for the engine (E8)
+        self.step = 0  # of the last join or leave, for the engine (E8)
         self.channels: dict[str, WatchedLog] = {}
         self.positions: dict[WatchedLog, Position] | None = None
         self.held: dict[WatchedLog, int] | None = None  # up to where it was given the logs that it holds

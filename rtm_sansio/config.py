@@ -242,6 +242,13 @@ class ServerConfig(_Settings):
     """Bytes of one inbox (S55)."""
     todo_patience_seconds: float = 2.0
     """What follows from a change in another home is done by any node after this, if the asking one has not (E2)."""
+    lease_renewal_seconds: float = 2.0
+    """How often a hub with an external engine renews its lease; the sessions of one that died count as interrupted this
+    long after its last renewal (E7)."""
+    lease_seconds: float = 6.0
+    """How long a lease is good from a renewal on: a hub that could not renew it drops its transports (E7)."""
+    compare_ends_seconds: float = 30.0
+    """A hub with an external engine compares the end of each log that it watches at least this often (E5)."""
     attempt_memory_seconds: float = 60.0
     """Ended login ids are remembered this long (S18)."""
     memory_margin_seconds: float = 60.0
@@ -332,6 +339,13 @@ class ServerConfig(_Settings):
         )
         order(
             "presence_grace_seconds", "replay_seconds", "what was sent during an interruption must still be there (S23)"
+        )
+        order("lease_renewal_seconds", "lease_seconds", "a lease must be renewed before it has run out (E7)")
+        self._check_at_most(
+            "lease_seconds", "presence_grace_seconds", "the death of a node is found before its sessions are over (E7)"
+        )
+        self._check_at_most(
+            "compare_ends_seconds", "replay_seconds", "what is missing must still be there when that is found (E5)"
         )
         self._check_at_most("replay_seconds", "history_seconds", "the history contains what can be replayed (S33)")
         self._check_at_most("max_message_bytes", "max_request_bytes", "a request carries the message (S45)")

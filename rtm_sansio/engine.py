@@ -1,4 +1,4 @@
-"""``MemoryEngine``: the operations of the engine boundary as a state machine in memory (E1-E3, E6, E8, E9).
+"""``MemoryEngine``: the operations of the engine boundary as a state machine in memory (E1-E3, E6-E9).
 
 It has no clock of its own: ``now`` comes with each call, and what its deadlines bring is done in ``handle_timeout``.
 Expiry is also checked where it decides, so that a late tick never lets an ended session be resumed.
@@ -29,6 +29,7 @@ from .operations import (
     ConfirmAttach,
     ConfirmInbox,
     CountMembersOf,
+    DetachLost,
     DetachSession,
     EndSession,
     JoinChannel,
@@ -43,9 +44,12 @@ from .operations import (
     ReadPage,
     ReadStatus,
     Refusal,
+    RenewLease,
     ReportSilence,
+    StrikeSessions,
     StrikeToDos,
     TakeToDos,
+    ToDo,
     WatchChannel,
     WatchStatus,
 )
@@ -59,20 +63,21 @@ class MemoryEngine:
         budget = ByteBudget(context)
         self._users = users = UserHomes(context, budget)
         self._channels = channels = ChannelHomes(context, budget)
-        nodes = NodeHomes(context)
+        self._nodes = nodes = NodeHomes(context, on_lost=self._forget_node)
         self._operations: dict[type[Any], Callable[[Any], Answer]] = {
             AttachSession: users.attach,
             ConfirmAttach: users.confirm,
             ConfirmInbox: users.confirm_inbox,
             AppendToInbox: users.append_to_inbox,
             DetachSession: users.detach,
+            DetachLost: users.detach_lost,
             EndSession: users.end,
             ListChannel: users.list_channel,
             ReportSilence: users.report_silence,
             ReadStatus: users.read_status,
             WatchStatus: users.watch_status,
             StrikeToDos: users.strike,
-            TakeToDos: users.take_todos,
+            TakeToDos: self._take_todos,
             WatchChannel: channels.watch,
             JoinChannel: channels.join,
             LeaveChannel: channels.leave,
@@ -85,7 +90,13 @@ class MemoryEngine:
             ReadPage: channels.read_page,
             PostOrder: nodes.post_order,
             ReadOrders: nodes.read_orders,
+            RenewLease: nodes.renew,
+            StrikeSessions: nodes.strike,
         }
+
+    def _forget_node(self, node: str) -> None:
+        self._channels.forget_node(node)
+        self._users.forget_node(node)
 
     def _read_log(self, operation: ReadLog) -> Reading:
         kind, name = operation.log[:2], operation.log[2:]
@@ -117,13 +128,20 @@ class MemoryEngine:
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` has something to do."""
         users, channels = self._users.next_deadline(), self._channels.next_deadline()
+        if self._context.leases or self._nodes.has_lost:
+            nodes = self._nodes.next_deadline()
+            return min(deadline for deadline in (users, channels, nodes) if deadline is not None)
         if users is None or channels is None:
             return channels if users is None else users
         return min(users, channels)
 
+    def _take_todos(self, operation: TakeToDos) -> tuple[ToDo, ...]:
+        return self._users.take_todos(operation) + self._nodes.take_todos()
+
     def handle_timeout(self, *, now: float) -> None:
-        """End sessions that were not resumed (S24), trim logs (S33), and announce things to do that are overdue
-        (E2)."""
+        """End sessions that were not resumed (S24), trim logs (S33), find leases that ran out (E7), and announce things
+        to do that are overdue (E2)."""
         self._context.advance(now)
+        self._nodes.handle_timeout()
         self._users.handle_timeout()
         self._channels.handle_timeout()

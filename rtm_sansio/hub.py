@@ -16,7 +16,8 @@ from ._encodings import mistaken_kind
 from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_flood import RARE_FRAMES_PER_UNIT, FloodGate
-from ._hub_logins import Logins
+from ._hub_lease import Lease
+from ._hub_logins import NO_LEASE, Logins
 from ._hub_memberships import Memberships
 from ._hub_requests import Requests
 from ._hub_sessions import Sessions
@@ -55,6 +56,7 @@ _MORE_MESSAGES = 1024
 decoded (S51)."""
 _GO_ON_UNITS = 8
 """A go-on is more work than a request."""
+_NEVER = float("inf")
 
 
 class Hub:
@@ -76,19 +78,32 @@ class Hub:
     ) -> None:
         self._rng = rng
         self._context = context = HubContext(config, entropy, node)
-        self._transports = transports = Transports(context)
+        self._transports = Transports(context)
         self._engine = engine = EnginePort(context, external=external_engine)
-        self._flood_gate = flood_gate = FloodGate(context, transports)
-        self._channels = channels = Channels(context, transports, engine, flood_gate)
-        self._sessions = sessions = Sessions(context, transports, engine, channels, flood_gate)
-        self._logins = logins = Logins(context, transports, engine, channels, sessions, flood_gate, self._deliver)
-        memberships = Memberships(engine, channels)
-        self._requests = requests = Requests(context, transports, engine, channels, sessions, memberships, flood_gate)
-        statements = Statements(context, transports, channels, memberships, requests)
+        self._flood_gate = FloodGate(context, self._transports)
+        self._lease = Lease(context, engine)
+        self._lease.on_over = self._on_lease_over
         engine.on_announcement = self._on_announcement
         self._max_batch = config.request_burst + _MORE_MESSAGES
         self.unknown_messages = 0
         """Optional messages of a later version that were skipped."""
+        self._begin()
+
+    def _begin(self) -> None:
+        """The parts that know sessions and channels, with nothing in them: at the start, and when a lease is over."""
+        context, transports, engine = self._context, self._transports, self._engine
+        flood_gate, lease = self._flood_gate, self._lease
+        self._channels = channels = Channels(context, transports, engine, flood_gate, self._rng)
+        self._sessions = sessions = Sessions(context, transports, engine, channels, flood_gate, lease)
+        self._logins = logins = Logins(
+            context, transports, engine, channels, sessions, flood_gate, lease, self._deliver
+        )
+        memberships = Memberships(engine, channels)
+        self._requests = requests = Requests(
+            context, transports, engine, channels, sessions, memberships, flood_gate, lease
+        )
+        statements = Statements(context, transports, channels, memberships, requests)
+        lease.on_orders = sessions.orders_until
         self._on_message: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             **dict.fromkeys(requests.types, requests.take),
             RenewToken: logins.renew,
@@ -106,6 +121,9 @@ class Hub:
         if self._context.closed:
             return None
         transports, engine = self._transports.next_deadline(), self._engine.next_deadline()
+        if self._engine.is_external:
+            engine = min(self._lease.next_deadline(), self._channels.next_deadline() or _NEVER)
+            engine = None if engine == _NEVER else engine
         if transports is None or engine is None:
             return engine if transports is None else transports
         return min(transports, engine)
@@ -133,6 +151,9 @@ class Hub:
             else:
                 self._transports.drop_silent(link)
         self._engine.handle_timeout()
+        if self._engine.is_external:
+            self._lease.handle_timeout()
+            self._channels.handle_timeout()
 
     def _is_expired(self, session: AttachedSession) -> bool:
         enforced = self._context.config.enforce_token_expiry and session.expires_at is not None
@@ -159,6 +180,8 @@ class Hub:
         context = self._context
         if now > context.now:
             context.now = now
+            if now >= context.lease_until:
+                context.on_lease_over()
         link.last_received = context.now
         if link.silent:
             self._sessions.report_silence(link, 0.0)
@@ -224,6 +247,7 @@ class Hub:
         """The server stops: every transport gets a close frame 1001 and is closed. Whatever comes later is ignored."""
         self._context.advance(now)
         self._context.closed = True
+        self._lease.close()
         self._sessions.close()
         self._transports.close()
 
@@ -375,6 +399,38 @@ class Hub:
         self._context.advance(now)
         if not self._context.closed:
             self._on_announcement(announcement)
+
+    def engine_lost(self, *, now: float) -> None:
+        """The connection to the external engine is gone: nobody knows what became of the calls under way.
+
+        Calls that come meanwhile are kept. What is asked of the hub goes on for as long as its lease is good; then it
+        sends its clients elsewhere (E7).
+        """
+        self._context.advance(now)
+        self._engine.lost()
+
+    def engine_restored(self, *, now: float) -> None:
+        """It is back: every unanswered call comes out again with its old id, and whatever announcements may have been
+        lost is looked up (E5, E9). Without effect if it was not lost."""
+        self._context.advance(now)
+        if self._engine.restored() and not self._context.closed:
+            self._channels.compare_all()
+            self._requests.statuses.compare_all()
+            self._sessions.read_orders()
+            self._sessions.take_todos()
+
+    def _on_lease_over(self) -> None:
+        """The engine may give these sessions to other nodes: let go of all of them, before anything else, and forget
+        all that was under way (E7, E8). What has been answered is said; the engine has it."""
+        for link in self._transports.all():
+            session = link.session
+            if session is not None:
+                self._flood_gate.part(session.session_id, session.rate)
+                link.session = session.link = None
+                self._transports.say_goodbye(link, Code.UNAVAILABLE, NO_LEASE)
+            elif link.phase is ServerPhase.JUDGED:
+                self._logins.lease_over(link)
+        self._begin()
 
     def _on_announcement(self, announcement: Announcement) -> None:
         if isinstance(announcement, BlockAnnounced):

@@ -64,7 +64,17 @@ class OrderToDo(_Discreet, frozen=True, kw_only=True, gc=False):
     message: str
 
 
-ToDo = LeaveToDo | OrderToDo
+class LostToDo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The lease of a node ran out: whatever session of the uid is attached under it was interrupted ``silent_seconds``
+    ago (E7). It stands in the node's home; what it finds attached under another lease is not concerned."""
+
+    uid: str
+    node: str
+    lease: bytes
+    silent_seconds: float
+
+
+ToDo = LeaveToDo | OrderToDo | LostToDo
 
 
 class Order(_Discreet, frozen=True, kw_only=True, gc=False):
@@ -81,7 +91,11 @@ class Order(_Discreet, frozen=True, kw_only=True, gc=False):
 
 class AttachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     """A login was accepted by the authenticator: decide between a new session, a resume and a refusal (S18, S19, S26,
-    S30, S31)."""
+    S30, S31).
+
+    ``new_session_id`` names the call as well: carried out again, it answers as before and changes nothing. ``lease`` is
+    the one under which the node listed the uid, None of a node without leases; refused if that ran out (E7).
+    """
 
     uid: str
     node: str
@@ -92,6 +106,7 @@ class AttachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     quoted_session_id: bytes | None
     quoted_epoch: int | None
     quoted_attach: int | None
+    lease: bytes | None = None
 
 
 class InboxStart(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -134,9 +149,19 @@ class DetachSession(_Discreet, frozen=True, kw_only=True, gc=False):
     silent_seconds: float
 
 
+class DetachLost(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The lease of a node ran out: whatever session of the uid is attached under it was interrupted ``silent_seconds``
+    ago. An ``AttachSession`` under this lease that comes later is refused (E7)."""
+
+    uid: str
+    lease: bytes
+    silent_seconds: float
+
+
 class EndSession(_Discreet, frozen=True, kw_only=True, gc=False):
     """End a user's session: this one, or (None) whichever there is. ``spoil_epoch`` refuses its return with ``code``
-    (S31)."""
+    (S31). ``end_id`` names the call where no session is named: carried out again it ends no session that began
+    since."""
 
     uid: str
     session_id: bytes | None
@@ -145,6 +170,7 @@ class EndSession(_Discreet, frozen=True, kw_only=True, gc=False):
     message: str
     spoil_epoch: bool
     ban_seconds: float | None
+    end_id: bytes = b""
 
 
 class ConfirmInbox(_Discreet, frozen=True, kw_only=True, gc=False):
@@ -157,12 +183,13 @@ class ConfirmInbox(_Discreet, frozen=True, kw_only=True, gc=False):
 
 class ReportSilence(_Discreet, frozen=True, kw_only=True, gc=False):
     """An attached session was not heard for ``silent_seconds``, which is too long; or (0) is heard again (S39). A later
-    attachment makes it void."""
+    attachment or step makes it void."""
 
     uid: str
     session_id: bytes
     attach: int
     silent_seconds: float
+    step: int = 0
 
 
 OFFLINE, ONLINE, UNREACHABLE = 0, 1, 2
@@ -187,11 +214,12 @@ class ReadStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 class WatchStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Announce a user's changes of status to the node, or no longer. Answer: ``StatusOf`` as of the subscription
-    (S57)."""
+    (S57). Under a lease that is not the node's present one nothing is announced (E8)."""
 
     uid: str
     node: str
     on: bool
+    lease: bytes | None = None
 
 
 class InboxItem(_Discreet, frozen=True, gc=False):
@@ -281,13 +309,15 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
 class ListChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """List a channel in the user's home before joining it, or strike it after leaving (E2). Refused to any attachment
-    but the last one: a late strike would hide a membership from the end of the session (E8)."""
+    but the last one, and below its last ``step``: a late strike would hide a membership from the end of the session
+    (E8)."""
 
     uid: str
     session_id: bytes
     attach: int
     channel: str
     listed: bool
+    step: int = 0
 
 
 class StrikeToDos(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -307,11 +337,15 @@ class TakeToDos(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class WatchChannel(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Announce the channel's blocks to the node, or no longer. Answer: ``LogEnd`` as of the subscription (E5)."""
+    """Announce the channel's blocks to the node, or no longer. Answer: ``LogEnd`` as of the subscription (E5).
+
+    A subscription ends with the ``lease`` of its node (E7); under one that ran out there is none.
+    """
 
     channel: str
     node: str
     on: bool
+    lease: bytes | None = None
 
 
 class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -325,7 +359,8 @@ class LogEnd(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class JoinChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """Make the session a member (S47). ``number`` is None in a statement, whose repetition is harmless (S59).
 
-    Refused to a session that has ended, and to an older attachment than the one that joined or left last (E2, E8).
+    Refused to a session that has ended, and to an older attachment, or an older ``step`` of the same, than joined or
+    left last (E2, E8).
     """
 
     channel: str
@@ -336,6 +371,7 @@ class JoinChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     lowest_unanswered: int
     joined_entry: bytes
     replaced_entry: bytes
+    step: int = 0
 
 
 class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
@@ -351,8 +387,8 @@ class ChannelJoined(msgspec.Struct, frozen=True, kw_only=True):
 
 class LeaveChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     """End a membership if it is this session's. ``resumed_entry`` is what is appended if joins and leaves are told
-    again from now on (S38). With ``ended`` the session is over: the channel marks it, and a late
-    join is refused (E2). Without, it is refused to an older attachment than the one that joined last (E8).
+    again from now on (S38). With ``ended`` the session is over: the channel marks it, and a late join is refused (E2).
+    Without, it is refused to an older attachment or step than joined or left last (E8).
 
     If the user's home lists the channel (``listed``), the leave is remembered even of one who was no member: a join of
     an older attachment may still be on its way.
@@ -368,6 +404,7 @@ class LeaveChannel(_Discreet, frozen=True, kw_only=True, gc=False):
     resumed_entry: bytes
     listed: bool
     ended: bool
+    step: int = 0
 
 
 class ChannelLeft(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -480,11 +517,41 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[Order, ...]
 
 
+class RenewLease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The node lives, and serves sessions of these uids from now on, or no longer (E7). Step 0 begins the lease, and
+    ends the one before of the same node; steps rise, and an older one is refused, like any of a lease that ran out.
+
+    Answer: ``Renewed``. A uid is listed before its session is attached under the lease.
+    """
+
+    node: str
+    lease: bytes
+    step: int
+    listed: tuple[str, ...] = ()
+    struck: tuple[str, ...] = ()
+
+
+class Renewed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The lease is good for its time from now on; ``last_order`` is the cursor behind the node's last order, 0 if none
+    waits: an announcement can be lost (E9)."""
+
+    last_order: int
+
+
+class StrikeSessions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The sessions of these uids were detached: strike them from the list of a lease that ran out (E7)."""
+
+    node: str
+    lease: bytes
+    uids: tuple[str, ...]
+
+
 UserOperation = (
     AttachSession
     | ConfirmAttach
     | ConfirmInbox
     | DetachSession
+    | DetachLost
     | EndSession
     | ListChannel
     | AppendToInbox
@@ -498,7 +565,7 @@ ChannelOperation = WatchChannel | JoinChannel | LeaveChannel | Append | ListMemb
 AttributesOperation = ChangeAttributes | ReadAttributes
 READS = (ReadLog, ListMembersOf, CountMembersOf, ReadPage, ReadAttributes, ReadStatus)
 """They change nothing, and may be carried out beside other calls on their home."""
-NodeOperation = PostOrder | ReadOrders
+NodeOperation = PostOrder | ReadOrders | RenewLease | StrikeSessions
 Operation = UserOperation | ChannelOperation | AttributesOperation | ReadLog | NodeOperation
 Answer = (
     Attached
@@ -516,6 +583,7 @@ Answer = (
     | LogEnd
     | int
     | Orders
+    | Renewed
     | tuple[ToDo, ...]
     | Refusal
     | None
@@ -532,7 +600,7 @@ def home_of_operation(operation: Operation) -> str:
         operation, (WatchChannel, JoinChannel, LeaveChannel, Append, ListMembersOf, CountMembersOf, ReadPage)
     ):
         return home_of_channel(operation.channel)
-    if isinstance(operation, (PostOrder, ReadOrders, TakeToDos)):
+    if isinstance(operation, (PostOrder, ReadOrders, TakeToDos, RenewLease, StrikeSessions)):
         return "n:" + operation.node
     return home_of_user(operation.uid)
 

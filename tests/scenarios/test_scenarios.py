@@ -18,7 +18,7 @@ from scenarios.adapter import Transcript, World
 from scenarios.on_asyncio import AsyncioWorld
 from scenarios.on_threads import ThreadedWorld
 from scenarios.rules import SCENARIOS, Scenario
-from scenarios.virtual import VirtualWorld
+from scenarios.virtual import SeveralNodesWorld, VirtualWorld
 
 SCALE = float(os.environ.get("RTM_SCENARIO_SCALE", "0.1"))
 WORLDS = ["asyncio", "threads", "trio"]
@@ -94,6 +94,14 @@ def test_over_sockets_in_json(scenario: Scenario, kind: str) -> None:
     """F-61: the same over real sockets, for clients of both encodings on one server."""
     expected = virtual_transcript(scenario)
     assert play(speaking(make_world(kind, scenario.server), "json", "msgpack"), scenario, expected) == expected
+
+
+@each_scenario
+def test_on_several_nodes(scenario: Scenario) -> None:
+    """Every reconnect lands on another node, and nobody can tell (S22 to S26, F-40)."""
+    expected = virtual_transcript(scenario)
+    for seed in range(3):
+        assert play(SeveralNodesWorld(server=scenario.server, seed=seed), scenario, expected) == expected
 
 
 @pytest.mark.parametrize("kind", WORLDS)

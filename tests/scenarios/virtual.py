@@ -147,9 +147,11 @@ class _VirtualPending:
 
 
 class VirtualActor(Actor):
-    def __init__(self, world: rtm_testing.World, name: str, uid: str, config: ClientConfig) -> None:
+    def __init__(
+        self, world: rtm_testing.World, name: str, uid: str, config: ClientConfig, *, nodes: int | list[int] = 0
+    ) -> None:
         self._world = world
-        self._client = world.client(config=config)
+        self._client = world.client(config=config, node=nodes)
         super().__init__(name, uid, VirtualLink(self._client))
         self._core = self._client.core
         self._reading = Reading(
@@ -253,10 +255,10 @@ class VirtualWorld(World):
     scale = 1.0
     tolerance = 0.05
 
-    def __init__(self, *, server: dict[str, Any], seed: int = 0) -> None:
+    def __init__(self, *, server: dict[str, Any], seed: int = 0, nodes: int = 1) -> None:
         super().__init__()
         self._world = rtm_testing.World(
-            seed=seed, server_config=ServerConfig(**server), authenticate=self._authenticate
+            seed=seed, server_config=ServerConfig(**server), authenticate=self._authenticate, nodes=nodes
         )
 
     def _authenticate(self, request: LoginRequested | RenewalRequested) -> Any:
@@ -264,9 +266,13 @@ class VirtualWorld(World):
         return None if code is None else (code, "the token is bad")
 
     def actor(self, name: str, *, uid: str | None = None, **config: Any) -> Actor:
-        actor = VirtualActor(self._world, name, uid or name, self.config(config))
+        actor = VirtualActor(self._world, name, uid or name, self.config(config), nodes=self._path())
         self.actors.append(actor)
         return actor
+
+    def _path(self) -> list[int]:
+        """The nodes that an actor's attempts go to, by turns."""
+        return [0]
 
     def kick(self, uid: str) -> None:
         self._on_hub(lambda hub: hub.kick(uid, now=self._world.now))
@@ -297,3 +303,24 @@ class VirtualWorld(World):
 
     def close(self) -> None:
         pass
+
+
+class SeveralNodesWorld(VirtualWorld):
+    """Two nodes on one engine: the next attempt of an actor goes to the other one, and whoever is second begins there.
+
+    All scenarios apply. The operator speaks to the first node, a stranger comes to the first node, and where "the
+    server" starts anew, without any memory, that is both nodes and the engine.
+    """
+
+    def __init__(self, *, server: dict[str, Any], seed: int = 0) -> None:
+        super().__init__(server=server, seed=seed, nodes=2)
+        self._world.run(0.1)  # both have their leases
+
+    def _path(self) -> list[int]:
+        return [0, 1] if len(self.actors) % 2 else [1, 0]
+
+    def restart_server(self) -> None:
+        for index in range(2):
+            self._world.stop_server(index)
+        for index in range(2):
+            self._world.start_server(index, forget_engine=not index)
