@@ -52,7 +52,7 @@ _MEANINGS = {
     Code.INVALID_UID: "the uid is not 1 to `max_name_length` printable ASCII characters",
     Code.ALREADY_LOGGED_IN: "the uid is logged in, and this login may not end that session",
     Code.LOGIN_LIMIT: "a limit on logins is reached",
-    Code.UNAVAILABLE: "the server cannot serve the login at present",
+    Code.UNAVAILABLE: "the server, or this node of it, cannot serve the session at present: another node may",
     Code.DRAINING: "the server is about to stop",
     Code.AUTHENTICATOR_FAILED: "the login could not be checked",
     Code.LOGIN_DEADLINE: "no login in time",
