@@ -90,8 +90,9 @@ class EnginePort:
 
     def _send(self, call_id: int, call: _Call) -> None:
         operation = call.operation
-        if isinstance(operation, (DetachSession, DetachLost, ReportSilence)) and operation.silent_seconds:
-            # The silence went on while the call waited (E6).
+        if isinstance(operation, (DetachSession, DetachLost)) or (
+            isinstance(operation, ReportSilence) and operation.silent_seconds > 0
+        ):  # the silence went on while the call waited (E6)
             silent_seconds = operation.silent_seconds + self._context.now - call.made_at
             operation = replace(operation, silent_seconds=silent_seconds)
         self._context.outputs.append(EngineCall(call_id=call_id, operation=operation))

@@ -207,7 +207,7 @@ class TestFanOut:
             msgspec.msgpack.encode([3, "carol", msgspec.msgpack.Ext(1, b"")]),
         )
         epoch = alice.joined["room"].epoch
-        bench.hub.engine_announced(BlockAnnounced(channel="room", block=Block(epoch, 3, entries)), now=bench.now)
+        bench.hub.engine_announced(BlockAnnounced(log="c:room", block=Block(epoch, 3, entries)), now=bench.now)
         bench.settle()
         expected = [(3, UnknownEntry(130)), (4, UnknownEntry(131)), (5, JoinedEntry("carol"))]
         assert alice.entries("room")[2:] == bob.entries("room")[1:] == expected
@@ -218,7 +218,7 @@ class TestFanOut:
         bench = Bench()
         alice = bench.login("alice", "room", encoding=JSON)
         epoch = alice.joined["room"].epoch
-        announced = BlockAnnounced(channel="room", block=Block(epoch, 2, (b"\xc1",)))
+        announced = BlockAnnounced(log="c:room", block=Block(epoch, 2, (b"\xc1",)))
         bench.hub.engine_announced(announced, now=bench.now)
         bench.hub.flush(now=bench.now)
         (output,) = bench.hub.take_outputs()
@@ -228,10 +228,10 @@ class TestFanOut:
         """E5: readers of both encodings find out from their own cursors."""
         bench = Bench()
         alice, bob = bench.login("alice", "room", encoding=JSON), bench.login("bob", "room")
-        channel = bench.hub._channels._by_name["room"]
+        channel = bench.hub._channels._by_home["c:room"]
         channel.epoch = b"another"
         bench.hub.engine_announced(
-            BlockAnnounced(channel="room", block=Block(alice.joined["room"].epoch, 3, (b"x",))), now=bench.now
+            BlockAnnounced(log="c:room", block=Block(alice.joined["room"].epoch, 3, (b"x",))), now=bench.now
         )
         bench.settle()
         assert [gap.count for gap in (*alice.gaps("room"), *bob.gaps("room"))] == [None, None]

@@ -207,7 +207,7 @@ class TestInTheEngine:
         engine(DetachLost(uid="alice", lease=b"one", silent_seconds=4.0))
         assert engine.engine._users._idle._since == since
         assert engine(attachment()).code == Code.UNAVAILABLE
-        engine.tick(604_810.0)
+        engine.tick(2_592_010.0)
         assert "alice" not in engine.engine._users._homes
 
     def test_subscriptions_end_with_the_lease(self) -> None:
@@ -328,7 +328,7 @@ class TestCarriedOutTwice:
         listing = ListChannel(channel="room", listed=True, step=1, **session)
         request: dict[str, Any] = {"channel": "room", "number": None, "lowest_unanswered": 0, **session}
         join = JoinChannel(joined_entry=b"j", replaced_entry=b"r", step=2, **request)
-        leave = LeaveChannel(left_entry=b"l", listed=True, ended=False, step=3, **request)
+        leave = LeaveChannel(left_entry=b"l", resumed_entry=b"", listed=True, ended=False, step=3, **request)
         strike = ListChannel(channel="room", listed=False, step=4, **session)
         assert engine(listing) is None
         assert engine(listing) is None
@@ -679,7 +679,7 @@ class TestALeaseThatIsOver:
             bench.hub.engine_answered(call.call_id, answer, now=bench.now)
             bench.settle()
         assert alice.answers(9) == alice.answers(10) == []
-        assert bench.hub._channels._by_name == {}
+        assert bench.hub._channels._by_home == {}
         assert bench.hub._sessions._by_id == {}
 
     def test_calls_that_the_driver_has_not_taken(self) -> None:
@@ -815,7 +815,7 @@ class TestTheConnection:
         bench.hub.engine_lost(now=bench.now)
         bench.hub.engine_restored(now=bench.now)
         bench.settle()
-        assert [type(call.operation) for call in bench.calls[0]] == [WatchChannel, ReadOrders]
+        assert [type(call.operation) for call in bench.calls[0]] == [WatchChannel, ReadLog, ReadOrders]  # of the inbox
         bench.release()
         assert alice.answer(1).offset == 1
 
@@ -870,7 +870,7 @@ class TestEnds:
         bench = Bench(nodes=1)
         alice, bob = bench.login("alice", "room"), bench.login("bob", "room")
         bob.publish("room", "one")
-        channel = bench.hub._channels._by_name["room"]
+        channel = bench.hub._channels._by_home["c:room"]
         bench.held.add(0)
         bench.hub._channels._compare(channel)
         bench.settle()
@@ -904,7 +904,7 @@ class TestEnds:
         bench = Bench(nodes=1)
         alice = bench.login("alice", "room").keep()
         bench.held.add(0)
-        bench.hub._channels._compare(bench.hub._channels._by_name["room"])
+        bench.hub._channels._compare(bench.hub._channels._by_home["c:room"])
         bench.settle()
         alice.send(Leave(5, "room"))
         bench.release()
@@ -918,11 +918,11 @@ class TestEnds:
         bench = Bench(nodes=1)
         alice = bench.login("alice", "room")
         bench.held.add(0)
-        bench.hub._channels._compare(bench.hub._channels._by_name["room"])
+        bench.hub._channels._compare(bench.hub._channels._by_home["c:room"])
         bench.settle()
         alice.lose()
         bench.release()
-        assert bench.hub._channels._by_name == {}
+        assert bench.hub._channels._by_home == {}
 
     def test_channels_that_come_and_go(self) -> None:
         """What is kept for the comparison is bounded by the channels that there are."""
