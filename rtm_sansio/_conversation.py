@@ -228,8 +228,9 @@ class Conversation:
         if self._link is None:
             return "there is no connection to the server; a longer timeout= waits for the reconnect"
         if not request.transmitted:
-            rate = self.limits.requests_per_second
-            return f"more was asked for than the server's {rate} requests a second; send less at a time"
+            limits = self.limits
+            rates = f"{limits.requests_per_second} requests or {limits.append_bytes_per_second} bytes a second"
+            return f"more was asked for than the server's {rates}; send less at a time"
         return "the server did not answer"
 
     def _give_up(self, request: OpenRequest) -> None:

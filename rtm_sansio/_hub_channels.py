@@ -117,13 +117,14 @@ class Channels:
             self.take_block(channel, announcement.block)
 
     def counted(self, announcement: CountAnnounced) -> None:
-        """The number of members, for those who are not told of joins and leaves (S38): a latest value, which whoever
-        is behind gets when it is live again."""
+        """The number of members, for those who are not told of joins and leaves (S38): a latest value, which stands
+        behind the entries that were there before, and which whoever is behind gets when it is live again."""
         channel = self._by_name.get(announcement.channel)
-        if channel is not None:
+        if channel is not None and channel.watched:  # else the confirmation tells it
             channel.member_count = announcement.member_count
-            if channel.member_count is not None:
-                self._transports.give_all(channel.live, _count_frame(channel.name, channel.member_count))
+            channel.count_fresh = channel.member_count is not None
+            if channel.count_fresh:
+                self._fresh[channel] = None
 
     def _go_live(self, link: ServerLink, channel: WatchedChannel) -> None:
         """The next block that is fanned out is the reader's next one."""
@@ -164,6 +165,8 @@ class Channels:
                 self.take_block(channel, Block(reading.epoch, reading.cursor + 1, reading.entries))
             if channel.missed or reading.end > channel.end:
                 self._read_hole(channel)
+            elif channel.count_fresh:
+                self._fresh[channel] = None
 
         operation = ReadLog(channel=channel.name, epoch=channel.epoch, cursor=channel.end, max_bytes=self._piece_bytes)
         self._engine.call(operation, on_read)
@@ -260,7 +263,7 @@ class Channels:
         """One frame for all readers that keep up: the same bytes for each (E4)."""
         blocks, channel.fresh = channel.fresh, []
         live = channel.live
-        if live:
+        if live and blocks:
             slow = self._slow_bytes
             for last_offset, frame in self._frames_of(channel.name, blocks):
                 for link in [link for link in live if link.unsent + link.pending > slow]:
@@ -268,6 +271,10 @@ class Channels:
                 self._transports.give_all(live, frame)
                 channel.flushed_end = last_offset
         channel.flushed_end = channel.end
+        if channel.count_fresh and not channel.reading_hole:
+            channel.count_fresh = False
+            assert channel.member_count is not None
+            self._transports.give_all(live, _count_frame(channel.name, channel.member_count))
 
     def _frames_of(self, name: str, blocks: list[Block]) -> Iterator[tuple[int, bytes]]:
         """All blocks of a pass as one frame, or as few as the size of a WebSocket message allows; each with the offset

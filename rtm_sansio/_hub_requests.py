@@ -51,7 +51,7 @@ _STEPS_PER_TURN = 16
 
 
 class Requests:
-    """The requests of one hub that change what the engine has."""
+    """The requests of one hub."""
 
     def __init__(
         self,
@@ -75,6 +75,7 @@ class Requests:
         self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
         self._steps_left = _STEPS_PER_PASS
         self._parked: deque[AttachedSession] = deque()  # whose next request waits for the next pass
+        self._listing: list[AttachedSession] = []  # the same, until what this pass has for them is written
         self._checks = RequestChecks(context.config)
         self._reads = Reads(context, transports, engine, fail=self.fail, free=self.free)
         self._actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
@@ -159,12 +160,15 @@ class Requests:
         """Whether there is room for it at present. If not, it is looked at again in the next pass; what is answered
         with a list, when the transport has taken the lists before it (S49, S51)."""
         if type(message) in self._reads.actions:
-            if link.unsent + link.reply_bytes < self._config.feed_below_bytes:
+            room = self._reads.room
+            if link.unsent + link.reply_bytes < room:
                 return True
-            if link.unsent >= self._config.feed_below_bytes:
+            if link.unsent >= room:
                 session.wants_room = True
-                return False
-        elif self._steps_left > 0 or not _is_step(message):
+            else:
+                self._listing.append(session)
+            return False
+        if self._steps_left > 0 or not _is_step(message):
             return True
         self._parked.append(session)
         return False
@@ -172,7 +176,7 @@ class Requests:
     def buffer_fell(self, link: ServerLink) -> None:
         """The transport may have taken what was in the way of a list."""
         session = link.session
-        if session is not None and session.wants_room and link.unsent < self._config.feed_below_bytes:
+        if session is not None and session.wants_room and link.unsent < self._reads.room:
             session.wants_room = False
             self._parked.append(session)
 
@@ -217,12 +221,14 @@ class Requests:
     @property
     def flush_wanted(self) -> bool:
         """Whether there is something to append, or a request that waits for the next pass."""
-        return bool(self._gathering or self._parked)
+        return bool(self._gathering or self._parked or self._listing)
 
     def flush(self) -> None:
         """Go on with who waits for this pass, then append what was gathered: one call per log and loop pass, one in
         flight (E3)."""
         self._steps_left = _STEPS_PER_PASS
+        listing, self._listing = self._listing, []
+        self._parked += listing
         while self._parked and self._steps_left > 0:
             self.free(self._parked.popleft())
         gathering, self._gathering = self._gathering, {}

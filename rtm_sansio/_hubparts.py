@@ -213,6 +213,7 @@ class WatchedChannel:
 
     __slots__ = (
         "appending",
+        "count_fresh",
         "end",
         "epoch",
         "flushed_end",
@@ -237,6 +238,7 @@ class WatchedChannel:
         self.fresh: list[Block] = []  # what they are to be given at the end of the pass
         self.live: dict[ServerLink, None] = {}
         self.member_count: int | None = None  # of a channel that does not tell of joins and leaves (S38)
+        self.count_fresh = False  # whether the live readers are to be given it at the end of the pass
         self.users = 0  # members, and whatever is under way
         self.gathered: list[Gathered] = []
         self.appending = False  # whether the engine was asked to append, and has not answered

@@ -12,7 +12,7 @@ the tokens; what they share is in ``_context``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ._answers import ANSWERS
@@ -114,7 +114,7 @@ class ClientCore:
                 Joined: conversation.on_joined,
                 Renewed: conversation.on_renewed,
                 Failed: conversation.on_failed,
-                MemberCount: self._channels.take_count,
+                MemberCount: self._on_member_count,
                 **dict.fromkeys(ANSWERS, conversation.on_answer),
             },
         }
@@ -275,7 +275,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ListMembers(number, channel, after), timeout_seconds)
 
-    def count_members(self, channels: Sequence[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def count_members(self, channels: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Ask how many members channels have, joined or not; completes with MemberCounts.
 
         Raises InvalidArgument, NotConnected, RequestsFull.
@@ -501,6 +501,9 @@ class ClientCore:
         wish = self._channels.take_gap(gap)
         if wish is not None:
             self._conversation.post(wish)
+
+    def _on_member_count(self, count: MemberCount) -> None:
+        self._conversation.post(self._channels.take_count(count))
 
     def _on_wire_event(self, event: Any) -> None:
         connection = self._connection

@@ -16,20 +16,26 @@ from rtm_sansio.messages import (
     HEARTBEAT,
     SUBPROTOCOL_MSGPACK,
     ChannelResult,
+    CountMembers,
     Done,
     Entries,
     Failed,
     Going,
+    History,
     Join,
     Joined,
     Leave,
     Limits,
+    ListMembers,
     Login,
     LoginRefused,
     Logout,
+    MemberCounts,
+    Members,
     Progress,
     PublishBytes,
     PublishText,
+    ReadHistory,
     Renewed,
     RenewToken,
     Restored,
@@ -330,6 +336,12 @@ class Rig:
                 self.say(Done(number))
             elif isinstance(message, RenewToken):
                 self.say(Renewed(number, None))
+            elif isinstance(message, ListMembers):
+                self.say(Members(number, EPOCH, 0, 1, ("alice",), False))
+            elif isinstance(message, CountMembers):
+                self.say(MemberCounts(number, tuple(1 for _ in message.channels)))
+            elif isinstance(message, ReadHistory):
+                self.say(History(number, EPOCH, 1, False, [TextEntry("bob", "x", 0)]))
 
     def entries(self, first: int, *texts: str, channel: str = "lobby", uid: str = "bob", epoch: bytes = EPOCH) -> None:
         """Text entries of a channel arrive."""

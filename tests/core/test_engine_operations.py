@@ -494,14 +494,14 @@ class TestMembers:
             bench.now += 1.0
         channels = bench.engine._channels
         channels._budget._collect_ages()
-        assert len(channels._ages) == 5
+        assert len(channels._budget._ages) == 5
         bench.join(b"s0", "user0", number=2)
         bench.now += 1.0
         bench.leave(b"s1", "user1")
         bench.leave(b"s2", "user2", ended=True)
         bench.now += 1.0
         while channels._budget.byte_count > MARK_BYTES:
-            channels._drop_oldest()
+            channels._budget._drop_oldest()
             assert channels._budget.byte_count == bytes_of(bench)
         home = channels._homes["room"]
         assert list(home.left) == [b"s2"]
