@@ -129,7 +129,7 @@ class Channels:
     def _go_live(self, link: ServerLink, channel: WatchedChannel) -> None:
         """The next block that is fanned out is the reader's next one."""
         channel.live[link] = None
-        if channel.member_count is not None:
+        if channel.member_count is not None and not channel.count_fresh:
             self._transports.give(link, _count_frame(channel.name, channel.member_count))
 
     def take_block(self, channel: WatchedChannel, block: Block) -> None:

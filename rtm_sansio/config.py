@@ -336,7 +336,7 @@ class ServerConfig(_Settings):
         for one in self.channel_settings:
             if one.history_seconds is None:
                 continue
-            name = f"history_seconds of the channels {one.pattern!r} ({one.history_seconds})"
+            name = f"channel_settings: history_seconds of the channels {one.pattern!r} ({one.history_seconds})"
             if one.history_seconds < self.replay_seconds:
                 raise ConfigError(
                     f"{name} must not be less than replay_seconds ({self.replay_seconds}): "

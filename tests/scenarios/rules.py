@@ -652,7 +652,7 @@ def s52_nobody_iterates(world: World) -> None:
 
 @scenario(max_snapshot_members=3, unmute_members=2)
 def s38_mute(world: World) -> None:
-    """S38: above the bound members are told how many there are, not who; below the lower one they are told who again."""
+    """S38: above the bound members are told how many there are, not who; below the lower one, who again."""
     alice, bob, carol, dave = (world.actor(name) for name in ("alice", "bob", "carol", "dave"))
     for actor in (alice, bob, carol):
         actor.login()
