@@ -16,7 +16,7 @@ BODY = "x" * 2000
 @pytest.mark.parametrize(("rate", "burst"), [(1000, 2000), (200, 64), (100, 20), (100, 3), (50, 1)])
 def test_no_rate_error_from_ones_own_client(rate: int, burst: int, jitter: float) -> None:
     """S45, S51, S55: whatever an app asks for, and however small the burst is, its client waits: nothing is refused,
-    and nobody is dropped. What a client keeps back of the burst is what may be late: of a burst of one there is nothing."""
+    and nobody is dropped. What a client keeps back of the burst may be late: of a burst of one that is nothing."""
     jitter = min(jitter, 0.4 * (burst // 2) / rate)
     config = ServerConfig(
         requests_per_second=rate,
