@@ -37,6 +37,8 @@ class FloodGate:
             config.request_burst / config.requests_per_second,
             config.append_burst_bytes / config.append_bytes_per_second,
         )
+        # What was refused for its bytes counts as well: so that twice their rate is as much as twice the other one.
+        self._units_per_byte = _FLOOD_FACTOR * config.requests_per_second / config.append_bytes_per_second
         self._parted: dict[bytes, tuple[Rate, float]] = {}  # by session id, and since when; the first to go first
 
     def rate_of(self, session_id: bytes) -> Rate:
@@ -90,6 +92,10 @@ class FloodGate:
         reason = f"more than {MAX_RARE_FRAMES_BEFORE_LOGIN} frames without a message before the welcome"
         self._transports.violation(link, reason, close_code=_POLICY_VIOLATION)
         return True
+
+    def is_byte_flood(self, link: ServerLink, session: AttachedSession, byte_count: int) -> bool:
+        """The same for a message of so many bytes that was refused."""
+        return self.is_flood(link, session, int(byte_count * self._units_per_byte))
 
     def is_too_fast(self, session: AttachedSession, units: int, byte_count: int) -> bool:
         """Whether a request of so many units, with a message of so many bytes, is to be refused (S45, S55)."""

@@ -104,8 +104,9 @@ class Requests:
         size = self._checks.size_of(message, session.channels)
         body_bytes = size if _is_publish(message) and type(size) is int else 0
         if not leaving and self._flood_gate.is_too_fast(session, units, body_bytes):
-            text = "more than the welcome's rates of requests or of bytes"
-            self.fail(session, message.number, Code.RATE_EXCEEDED, text)
+            if not self._flood_gate.is_byte_flood(link, session, body_bytes):
+                text = "more than the welcome's rates of requests or of bytes"
+                self.fail(session, message.number, Code.RATE_EXCEEDED, text)
             return
         if isinstance(size, Fault):
             self.fail(session, message.number, size.code, size.message)

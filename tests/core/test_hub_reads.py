@@ -263,6 +263,23 @@ class TestLimits:
         assert isinstance(alice.answer(301), Sent)
         assert not isinstance(alice.answer(302), Failed)  # what carries no message costs no bytes
 
+    @pytest.mark.parametrize(("times", "dropped"), [(0.9, False), (1.5, False), (2.5, True)])
+    def test_a_flood_of_bytes(self, times: float, dropped: bool) -> None:
+        """S51, S55: who goes on at twice the rate of bytes is dropped, 5 s after the first error; below that only
+        refused."""
+        bench = Bench(append_bytes_per_second=64 * 1024, append_burst_bytes=128 * 1024)
+        alice = bench.login("alice", "room")
+        body, number, started = bytes(8 * 1024 - 28), 100, bench.now
+        while alice.gone is None and alice.close_code is None and bench.now - started < 60.0:
+            number += 1
+            alice.send(PublishBytes(number, "room", body))
+            bench.advance(1.0 / 8 / times)
+        assert (alice.close_code == Code.FLOODING) is dropped
+        errors = [one for one in alice.of(Failed) if one.code == Code.RATE_EXCEEDED]
+        assert bool(errors) is (times > 1.0)
+        if dropped:
+            assert bench.now - started > 5.0
+
 
 class TestSlowReaders:
     """S51: lists for a transport that takes little."""
