@@ -105,8 +105,12 @@ class Channels:
                 waiter()
             if channel.missed and channel.watched:
                 self._read_hole(channel)
+            if channel.count_missed and channel.watched:
+                channel.count_missed = False
+                self._engine.call(operation, lambda answer: self._take_count(channel, answer.member_count))
 
-        self._engine.call(WatchChannel(channel=channel.name, node=self._context.node, on=True), on_watched)
+        operation = WatchChannel(channel=channel.name, node=self._context.node, on=True)
+        self._engine.call(operation, on_watched)
 
     # ------------------------------------------------------------------------------------------------ blocks
 
@@ -120,11 +124,17 @@ class Channels:
         """The number of members, for those who are not told of joins and leaves (S38): a latest value, which stands
         behind the entries that were there before, and which whoever is behind gets when it is live again."""
         channel = self._by_name.get(announcement.channel)
-        if channel is not None and channel.watched:  # else the confirmation tells it
-            channel.member_count = announcement.member_count
-            channel.count_fresh = channel.member_count is not None
-            if channel.count_fresh:
-                self._fresh[channel] = None
+        if channel is not None:
+            self._take_count(channel, announcement.member_count)
+
+    def _take_count(self, channel: WatchedChannel, member_count: int | None) -> None:
+        if not channel.watched:
+            channel.count_missed = True  # nobody knows which is later, this or what the confirmation is going to tell
+            return
+        channel.member_count = member_count
+        channel.count_fresh = member_count is not None
+        if channel.count_fresh:
+            self._fresh[channel] = None
 
     def _go_live(self, link: ServerLink, channel: WatchedChannel) -> None:
         """The next block that is fanned out is the reader's next one."""

@@ -214,6 +214,7 @@ class WatchedChannel:
     __slots__ = (
         "appending",
         "count_fresh",
+        "count_missed",
         "end",
         "epoch",
         "flushed_end",
@@ -239,6 +240,7 @@ class WatchedChannel:
         self.live: dict[ServerLink, None] = {}
         self.member_count: int | None = None  # of a channel that does not tell of joins and leaves (S38)
         self.count_fresh = False  # whether the live readers are to be given it at the end of the pass
+        self.count_missed = False  # it came before the subscription was confirmed
         self.users = 0  # members, and whatever is under way
         self.gathered: list[Gathered] = []
         self.appending = False  # whether the engine was asked to append, and has not answered

@@ -33,7 +33,7 @@ from rtm_sansio.messages import (
     Sent,
     encode_batch,
 )
-from rtm_sansio.operations import BlockAnnounced, CountAnnounced
+from rtm_sansio.operations import BlockAnnounced, CountAnnounced, JoinChannel
 
 BOTH = pytest.mark.parametrize("nodes", [0, 1], ids=["embedded", "outside"])
 
@@ -602,6 +602,34 @@ class TestMute:
         bench.hub.engine_announced(CountAnnounced(channel="room", member_count=7), now=bench.now)
         bench.release()
         assert counts(alice) == []
+
+    def test_a_number_before_the_confirmation(self) -> None:
+        """S38, E5: it may be older or newer than what the confirmation tells: the present one is asked for."""
+        bench = Bench(nodes=1, max_snapshot_members=1, unmute_members=1)
+        bench.engine.execute(
+            JoinChannel(
+                channel="room",
+                uid="carol",
+                session_id=b"c",
+                attach=1,
+                number=None,
+                lowest_unanswered=0,
+                joined_entry=b"+",
+                replaced_entry=b"-",
+            ),
+            now=bench.now,
+        )
+        alice = bench.login("alice")
+        bench.held.add(0)
+        alice.send(Join(10, "room"))
+        bench.answer()
+        bench.settle()
+        bench.hub.engine_announced(CountAnnounced(channel="room", member_count=7), now=bench.now)
+        bench.release()
+        assert [type(call).__name__ for call in bench.engine_calls].count("WatchChannel") == 2
+        assert alice.answer(10).member_count == 2
+        bench.advance(1.0)
+        assert set(counts(alice)) == {2}
 
     @pytest.mark.parametrize("members", [10, 10_000])
     def test_what_a_join_costs(self, members: int) -> None:
