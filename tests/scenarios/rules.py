@@ -662,11 +662,13 @@ def s38_mute(world: World) -> None:
     dave.join("lobby")
     alice.wait("lobby", "members", 4)
     alice.send("lobby", "the offsets have no holes")
-    dave.wait("lobby", "message", "alice")
+    for actor in (bob, carol, dave):
+        actor.wait("lobby", "message", "alice")
     assert dave.briefs("lobby") == [("message", "alice", "the offsets have no holes", 0, 4)]
-    for actor, count in ((dave, 3), (carol, 2)):
+    for actor, count, others in ((dave, 3, (alice, bob, carol)), (carol, 2, (alice, bob))):
         actor.leave("lobby")
-        alice.wait("lobby", "members", count)
+        for other in others:
+            other.wait("lobby", "members", count)
     bob.leave("lobby")
     alice.wait("lobby", "members resumed", 5)
     bob.join("lobby")
