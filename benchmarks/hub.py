@@ -26,7 +26,7 @@ from rtm_sansio.config import ServerConfig
 from rtm_sansio.effects import Transmit
 from rtm_sansio.events import LoginRequested
 from rtm_sansio.hub import Hub
-from rtm_sansio.messages import HEARTBEAT, Join, Login, PublishBytes, Want, encode_batch
+from rtm_sansio.messages import HEARTBEAT, Join, Leave, Login, PublishBytes, Want, encode_batch
 
 MESSAGE = os.urandom(128)
 REQUEST = (
@@ -34,7 +34,12 @@ REQUEST = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Protocol: rtm.v1.msgpack\r\n\r\n"
 )
-UNBOUNDED = ServerConfig(requests_per_second=10**9, request_burst=10**9)
+UNBOUNDED = ServerConfig(
+    requests_per_second=10**9,
+    request_burst=10**9,
+    append_bytes_per_second=10**12,
+    append_burst_bytes=10**12,
+)
 
 
 class Server:
@@ -162,6 +167,27 @@ def logins(count: int) -> None:
     )
 
 
+def joins(members: int, rounds: int) -> None:
+    """Joining and leaving a channel of so many members."""
+    server = Server()
+    for index in range(members):
+        server.connect(f"user{index}", "room")
+    guest = server.connect("guest")
+    number = 10
+
+    def job() -> None:
+        nonlocal number
+        for _ in range(20):
+            number += 2
+            server.now += 0.01
+            server.hub.receive_data(guest, frame_of(Join(number, "room"), Leave(number + 1, "room")), now=server.now)
+            server.settle()
+
+    seconds = measure(job, rounds) / 20
+    told = "the number told to all once a second" if members >= UNBOUNDED.max_snapshot_members else "each told to all"
+    print(f"a join and a leave in a channel of {members:6}: {seconds * 1e6:8.1f} µs ({told})")
+
+
 def memory(sessions: int) -> None:
     """Bytes of an idle session that is a member of one channel, engine included."""
     server = Server()
@@ -191,6 +217,8 @@ def main() -> None:
         publish(subscribers, per_pass, publishers, arguments.rounds)
     heartbeats(arguments.sessions, arguments.rounds)
     logins(1000)
+    for members in (10, 500, 600, arguments.sessions):
+        joins(members, arguments.rounds)
     memory(arguments.sessions)
 
 

@@ -1,4 +1,4 @@
-"""The server under test, with its rate limit, byte bound and silence timeout raised (the benchmark says so)."""
+"""The server under test, with its rate limits, byte bound and silence timeout raised (the benchmark says so)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ async def _serve() -> None:
     config = ServerConfig(
         requests_per_second=10_000_000,
         request_burst=10_000_000,
+        append_bytes_per_second=1 << 40,
+        append_burst_bytes=1 << 40,
         max_log_bytes=1 << 30,
         # The load generator's sockets send no heartbeats.
         silence_timeout_seconds=3600.0,

@@ -15,7 +15,7 @@ import os
 import random
 import ssl as ssl_module
 import warnings
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -41,7 +41,10 @@ from rtm_sansio.events import (
     ClientEvent,
     ConnectionStateChanged,
     EventsDropped,
+    HistoryPage,
     JoinReceipt,
+    MemberCounts,
+    MemberPage,
     RequestCompleted,
     RequestErred,
     SendReceipt,
@@ -115,6 +118,50 @@ class Channel:
     def _publish(self, message: str | bytes, *, timeout_seconds: float | None, now: float) -> int:
         self._check_joined()
         return self._client._core.publish(self._name, message, timeout_seconds=timeout_seconds, now=now)
+
+    async def members(self, *, after: str = "", timeout: float | None = None) -> MemberPage:
+        """The members of the channel, in the order of their uids; the server decides how many at a time (S47).
+
+        With ``more`` in the page, ``after=page.uids[-1]`` brings the next one. Joins and leaves with a greater
+        offset than the page's apply to it.
+
+        Raises InvalidArgument, NotJoined, NotConnected, RequestRefused, RequestAbandoned, RequestTimeout after
+        ``timeout`` seconds (the config's if None).
+        """
+        page: MemberPage = await self._ask(partial(self._client._core.list_members, self._name, after=after), timeout)
+        return page
+
+    async def history(
+        self,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = 100,
+        timeout: float | None = None,
+    ) -> HistoryPage:
+        """What the server still has of the channel's log (S33): the newest entries, or the last ones before the
+        offset ``before``, or the first ones behind ``after``; at most ``limit``, and at most about 64 KiB.
+
+        Reading it changes nothing of what is delivered. An offset belongs to an epoch: one that was kept over a
+        restart of the server is to be compared by it.
+
+        Raises InvalidArgument, NotJoined, NotConnected, RequestRefused, RequestAbandoned, RequestTimeout after
+        ``timeout`` seconds (the config's if None).
+        """
+        command = partial(self._client._core.read_history, self._name, before=before, after=after, limit=limit)
+        page: HistoryPage = await self._ask(command, timeout)
+        return page
+
+    async def _ask(self, command: Callable[..., int], timeout: float | None) -> Any:
+        check_timeout(timeout)
+        client = self._client
+        client._enter()
+
+        def ask(*, timeout_seconds: float | None, now: float) -> int:
+            self._check_joined()
+            return command(timeout_seconds=timeout_seconds, now=now)
+
+        return await client._calls.request(ask, timeout)
 
     async def leave(self, *, timeout: float | None = None) -> None:
         """Leave the channel: it counts at once (S44), and returns when the server has done it.
@@ -380,6 +427,18 @@ class Client:
         except RtmError as error:  # the session is over, or there is no room: then at least nothing is kept of it
             _log.info("channel %r was not left after a cancelled join(): %s", channel.name, error)
             self._homes.end(channel.name)
+
+    async def member_counts(self, channels: Collection[str], *, timeout: float | None = None) -> dict[str, int]:
+        """How many members each of these channels has, joined or not; 0 for one that nobody is in. Up to 32 at a
+        time, or what the server says (S45).
+
+        Raises InvalidArgument, NotConnected, RequestRefused, RequestAbandoned, RequestTimeout after ``timeout``
+        seconds (the config's if None).
+        """
+        check_timeout(timeout)
+        self._enter()
+        found: MemberCounts = await self._calls.request(partial(self._core.count_members, channels), timeout)
+        return found.counts
 
     def events(self) -> EventIterator[ClientEvent]:
         """The client's own events: switches of the state, news of the token and of the reconnecting (S52)."""

@@ -8,7 +8,7 @@ in either frontend are here too. ``rtm_sansio.testing`` is a virtual world for t
 from .auth import Identity, JwtAuthenticator, LoginDenied, allow_any_uid
 from .client import ClientCore, ClientTimer
 from .codes import CODE_RANGES, Code, CodeKind, code_kind, code_name
-from .config import ClientConfig, ServerConfig
+from .config import ChannelSettings, ClientConfig, ServerConfig
 from .driving import AcceptingCore, ConnectingCore, DrivenCore
 from .effects import (
     AskToken,
@@ -52,13 +52,18 @@ from .events import (
     ConnectionStateChanged,
     Event,
     EventsDropped,
+    HistoryPage,
     HubEvent,
     JoinReceipt,
     LeaveCause,
     LoginRequested,
     LoginWithdrawn,
+    MemberCountChanged,
+    MemberCounts,
     MemberJoined,
     MemberLeft,
+    MemberPage,
+    MembersResumed,
     MessagesLost,
     ReconnectProblem,
     RenewalRequested,
@@ -82,6 +87,7 @@ __all__ = [
     "ChannelEvent",
     "ChannelLost",
     "ChannelMessageReceived",
+    "ChannelSettings",
     "ChannelUnavailable",
     "ClientClosed",
     "ClientConfig",
@@ -102,6 +108,7 @@ __all__ = [
     "Endpoint",
     "Event",
     "EventsDropped",
+    "HistoryPage",
     "HomeQueue",
     "Hub",
     "HubEvent",
@@ -116,8 +123,12 @@ __all__ = [
     "LoginRequested",
     "LoginTimeout",
     "LoginWithdrawn",
+    "MemberCountChanged",
+    "MemberCounts",
     "MemberJoined",
     "MemberLeft",
+    "MemberPage",
+    "MembersResumed",
     "MemoryEngine",
     "MessagesLost",
     "NotConnected",

@@ -199,13 +199,12 @@ class Channels:
         reader = self._readers.get(gap.log)
         return None if reader is None else _message(reader, reader.take_gap(gap, self._outputs))
 
-    def take_count(self, count: MemberCount) -> None:
+    def take_count(self, count: MemberCount) -> Hold | GoOn | None:
         """The number of members of a channel that does not tell of joins and leaves (S38)."""
         if count.member_count < 0:
             raise ProtocolViolation("a channel with a negative number of members")
         reader = self._readers.get(count.channel)
-        if reader is not None:
-            reader.take_count(count.member_count, self._outputs)
+        return None if reader is None else _message(reader, reader.take_count(count.member_count, self._outputs))
 
     def take_going(self, going: Going) -> None:
         """The answer to a go-on."""

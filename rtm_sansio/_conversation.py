@@ -251,8 +251,9 @@ class Conversation:
         if self._link is None:
             return "there is no connection to the server; a longer timeout= waits for the reconnect"
         if not request.transmitted:
-            rate = self.limits.requests_per_second
-            return f"more was asked for than the server's {rate} requests a second; send less at a time"
+            limits = self.limits
+            rates = f"{limits.requests_per_second} requests or {limits.append_bytes_per_second} bytes a second"
+            return f"more was asked for than the server's {rates}; send less at a time"
         return "the server did not answer"
 
     def _give_up(self, request: OpenRequest) -> None:
@@ -311,8 +312,7 @@ class Conversation:
         if request is not None:
             result = make_result(request.message, answer)  # before its end: it stays open if the answer is none
             self._end(request)
-            if not request.abandoned:
-                self._context.complete(answer.number, result)
+            self._context.complete(answer.number, result)
 
     def on_done(self, done: Done) -> None:
         """A leave is carried out, or the end of a subscription."""

@@ -61,6 +61,7 @@ class _ChannelHome(DroppableHome):
         "attribute_seconds",
         "attributes",
         "attributes_until",
+        "count_due_at",
         "count_told_at",
         "count_wanted",
         "history_entries",
@@ -90,6 +91,7 @@ class _ChannelHome(DroppableHome):
         self.member_events = settings.member_events
         self.muted = not settings.member_events  # whether joins and leaves are not appended (S38)
         self.count_told_at = float("-inf")
+        self.count_due_at: float | None = None  # its place among the counts to be told
         self.count_wanted = False  # whether the watchers do not know the present number of members
         self.sorted_members: list[str] | None = None  # for pages; None after a change
         self.log = Log(epoch)
@@ -175,9 +177,12 @@ class ChannelHomes:
                 home.swept_at = None
                 self._sweep(home)
         while self._counts and self._counts[0][0] <= self._context.now:
-            home = self._homes.get(heapq.heappop(self._counts)[1])
-            if home is not None and home.count_wanted:
-                self._tell_count(home)
+            deadline, name = heapq.heappop(self._counts)
+            home = self._homes.get(name)
+            if home is not None and home.count_due_at == deadline:
+                home.count_due_at = None
+                if home.count_wanted:
+                    self._tell_count(home)
         self._forget_idle()
 
     # ------------------------------------------------------------------------------------------- homes and logs
@@ -204,6 +209,10 @@ class ChannelHomes:
         if len(self._sweeps) > 2 * len(self._homes) + _STALE_SWEEPS:
             self._sweeps = [(home.swept_at, name) for name, home in self._homes.items() if home.swept_at is not None]
             heapq.heapify(self._sweeps)
+        if len(self._counts) > 2 * len(self._homes) + _STALE_SWEEPS:
+            homes = self._homes.items()
+            self._counts = [(home.count_due_at, name) for name, home in homes if home.count_due_at is not None]
+            heapq.heapify(self._counts)
 
     def watch(self, operation: WatchChannel) -> LogEnd:
         """Announce blocks to a node, or no longer; where the log ends now."""
@@ -440,13 +449,13 @@ class ChannelHomes:
     def _tell_count(self, home: _ChannelHome) -> None:
         """Members of a channel without joins and leaves get their number, now or as soon as they may again (S38)."""
         due_at = home.count_told_at + self._config.member_count_interval_seconds
-        if due_at <= self._context.now:
-            home.count_wanted = False
+        home.count_wanted = due_at > self._context.now
+        if not home.count_wanted:
             home.count_told_at = self._context.now
             count = CountAnnounced(channel=home.name, member_count=len(home.members))
             self._context.announce(home.watchers, count)
-        elif not home.count_wanted:
-            home.count_wanted = True
+        elif home.count_due_at is None:
+            home.count_due_at = due_at
             heapq.heappush(self._counts, (due_at, home.name))
 
     def _keep_left(self, home: _ChannelHome, session_id: bytes) -> None:

@@ -155,8 +155,12 @@ class Channels:
                 waiter()
             if channel.missed and channel.watched:
                 self._read_hole(channel)
+            if channel.count_missed and channel.watched:
+                channel.count_missed = False
+                self._engine.call(operation, lambda answer: self._take_count(channel, answer.member_count))
 
-        self._engine.call(self._watch(channel, on=True), on_watched)
+        operation = self._watch(channel, on=True)
+        self._engine.call(operation, on_watched)
 
     def _watch(self, channel: WatchedLog, *, on: bool) -> WatchChannel:
         return WatchChannel(channel=channel.name, node=self._context.node, on=on, lease=self._context.lease)
@@ -201,7 +205,8 @@ class Channels:
         def on_end(answer: LogEnd) -> None:
             if not channel.watched:
                 return
-            self._take_count(channel, answer.member_count)
+            if answer.member_count != channel.member_count:
+                self._take_count(channel, answer.member_count)
             # An end before one that was known when it was asked for: the engine has lost entries (E10).
             lost = answer.epoch == epoch and answer.end < end
             if lost or answer.epoch != channel.epoch or answer.end > channel.end:
@@ -218,25 +223,25 @@ class Channels:
             self.take_block(channel, announcement.block)
 
     def counted(self, announcement: CountAnnounced) -> None:
-        """The number of members, for those who are not told of joins and leaves (S38): a latest value, which whoever
-        is behind gets when it is live again."""
+        """The number of members, for those who are not told of joins and leaves (S38): a latest value, which stands
+        behind the entries that were there before, and which whoever is behind gets when it is live again."""
         channel = self._by_home.get(home_of_channel(announcement.channel))
         if channel is not None:
             self._take_count(channel, announcement.member_count)
 
     def _take_count(self, channel: WatchedLog, member_count: int | None) -> None:
-        if member_count != channel.member_count:
-            channel.member_count = member_count
-            if member_count is not None:
-                count = MemberCount(channel.name, member_count)
-                for encoding, live in zip(ENCODINGS, channel.live, strict=True):
-                    if live:
-                        self._transports.give_all(live, encoding.frame(encoding.encode_batch([count])))
+        if not channel.watched:
+            channel.count_missed = True  # nobody knows which is later, this or what the confirmation is going to tell
+            return
+        channel.member_count = member_count
+        channel.count_fresh = member_count is not None
+        if channel.count_fresh:
+            self._fresh[channel] = None
 
     def _go_live(self, link: ServerLink, channel: WatchedLog) -> None:
         """The next block that is fanned out is the reader's next one."""
         channel.live_with(link)[link] = None
-        if channel.member_count is not None:
+        if channel.member_count is not None and not channel.count_fresh:
             self._give(link, MemberCount(channel.name, channel.member_count))
 
     def take_block(self, channel: WatchedLog, block: Block) -> None:
@@ -272,6 +277,8 @@ class Channels:
                 self.take_block(channel, Block(reading.epoch, reading.cursor + 1, reading.entries))
             if channel.missed or reading.end > channel.end:
                 self._read_hole(channel)
+            elif channel.count_fresh:
+                self._fresh[channel] = None
 
         operation = ReadLog(log=channel.home, epoch=channel.epoch, cursor=channel.end, max_bytes=self._piece_bytes)
         self._engine.call(operation, on_read)
@@ -370,7 +377,7 @@ class Channels:
         """One frame for all readers of an encoding that keep up: the same bytes for each (E4)."""
         blocks, channel.fresh = channel.fresh, []
         readers = [(encoding, live) for encoding, live in zip(ENCODINGS, channel.live, strict=True) if live]
-        if readers:
+        if readers and blocks:
             slow = self._slow_bytes
             epoch = blocks[0].epoch
             # So that a frame of several entries is no larger in another encoding.
@@ -384,6 +391,12 @@ class Channels:
                         self._transports.give_all(live, frame)
                 channel.flushed_end = first_offset + len(entries) - 1
         channel.flushed_end = channel.end
+        if channel.count_fresh and not channel.reading_hole:
+            channel.count_fresh = False
+            assert channel.member_count is not None
+            count = MemberCount(channel.name, channel.member_count)
+            for encoding, live in readers:
+                self._transports.give_all(live, encoding.frame(encoding.encode_batch([count])))
 
     def _give(self, link: ServerLink, message: Any) -> None:
         """A message that stands in its place among the entries."""

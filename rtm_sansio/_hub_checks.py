@@ -150,8 +150,11 @@ class RequestChecks:
 
     def _of_count(self, request: CountMembers, joined: Container[str]) -> int | Fault:
         config = self._config
-        if not 1 <= len(request.channels) <= config.max_count_channels:
-            return Fault(Code.TOO_MANY_NAMES, f"1 to {config.max_count_channels} channels can be counted at a time")
+        if not request.channels:
+            return Fault(Code.INVALID_REQUEST, "no channel is named")
+        if len(request.channels) > config.max_count_channels:
+            text = f"{len(request.channels)} channels are named; {config.max_count_channels} can be counted at a time"
+            return Fault(Code.TOO_MANY_NAMES, text)
         if not all(is_valid_name(name, config.max_name_length) for name in request.channels):
             return Fault(Code.INVALID_CHANNEL, f"a channel name is {self._names}")
         return request_size(*map(len, request.channels))

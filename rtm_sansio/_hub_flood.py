@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, Rate, ServerLink
-from ._pacing import TokenBucket
+from ._pacing import BYTES_UNDER_WAY, UNITS_UNDER_WAY, TokenBucket, paced_burst
 from .codes import Code
 
 _FLOOD_FACTOR = 2
@@ -37,6 +37,8 @@ class FloodGate:
             config.request_burst / config.requests_per_second,
             config.append_burst_bytes / config.append_bytes_per_second,
         )
+        # What was refused for its bytes counts as well: so that twice their rate is as much as twice the other one.
+        self._units_per_byte = _FLOOD_FACTOR * config.requests_per_second / config.append_bytes_per_second
         self._parted: dict[bytes, tuple[Rate, float]] = {}  # by session id, and since when; the first to go first
 
     def rate_of(self, session_id: bytes) -> Rate:
@@ -44,15 +46,16 @@ class FloodGate:
         known = self._parted.pop(session_id, None)
         if known is not None and known[1] + self._memory_seconds > self._context.now:
             return known[0]
-        rate, burst, now = self._config.requests_per_second, self._config.request_burst, self._context.now
+        config, now = self._config, self._context.now
+        rate, burst = config.requests_per_second, config.request_burst
+        byte_rate, byte_burst = config.append_bytes_per_second, config.append_burst_bytes
+        units_enough = paced_burst(burst, UNITS_UNDER_WAY)
+        bytes_enough = paced_burst(byte_burst, BYTES_UNDER_WAY)
         return Rate(
-            TokenBucket(rate_per_second=rate * _LENIENCE, burst=burst, now=now),
-            TokenBucket(
-                rate_per_second=self._config.append_bytes_per_second * _LENIENCE,
-                burst=self._config.append_burst_bytes,
-                now=now,
-            ),
-            TokenBucket(rate_per_second=rate * _FLOOD_FACTOR, burst=burst * _FLOOD_FACTOR, now=now),
+            TokenBucket(rate_per_second=rate * _LENIENCE, burst=burst, now=now, enough=units_enough),
+            TokenBucket(rate_per_second=byte_rate * _LENIENCE, burst=byte_burst, now=now, enough=bytes_enough),
+            # It has always one burst more than the first: what that one takes is no flood.
+            TokenBucket(rate_per_second=rate * _FLOOD_FACTOR, burst=burst * _FLOOD_FACTOR, now=now, enough=burst),
         )
 
     def part(self, session_id: bytes, rate: Rate) -> None:
@@ -90,10 +93,14 @@ class FloodGate:
         self._transports.violation(link, reason, close_code=_POLICY_VIOLATION)
         return True
 
+    def is_byte_flood(self, link: ServerLink, session: AttachedSession, byte_count: int) -> bool:
+        """The same for a message of so many bytes that was refused."""
+        return self.is_flood(link, session, int(byte_count * self._units_per_byte))
+
     def is_too_fast(self, session: AttachedSession, units: int, byte_count: int) -> bool:
         """Whether a request of so many units, with a message of so many bytes, is to be refused (S45, S55)."""
         rate, now = session.rate, self._context.now
-        if rate.byte_bucket.has(now, byte_count) and rate.bucket.try_owe(now, units):
+        if rate.byte_bucket.has(now, byte_count) and rate.bucket.try_take(now, units):
             rate.byte_bucket.try_take(now, byte_count)
             return False
         self._is_persistent(session.rate)

@@ -61,6 +61,8 @@ class Memberships:
                     self._channels.leave(session, channel)
             elif answer.block is not None:
                 self._channels.take_block(channel, answer.block)
+            elif channel.member_count is not None:  # it tells of no joins: who joins has the newest number (S38)
+                channel.member_count = answer.member_count
             then(channel, answer)
             self._channels.let_go(channel)
 

@@ -20,6 +20,7 @@ from .messages import (
 from .operations import CountMembersOf, ListMembersOf, MembersListed, ReadPage, Refusal
 
 _PAGE_OVERHEAD_BYTES = 256
+_NAME_OVERHEAD_BYTES = 2
 
 
 class Reads:
@@ -34,12 +35,17 @@ class Reads:
         fail: Callable[[AttachedSession, int, int, str], None],
         free: Callable[[AttachedSession], None],
     ) -> None:
-        self._list_limit = context.config.max_snapshot_members
+        config = context.config
         self._transports = transports
         self._engine = engine
         self._fail = fail
         self._free = free
-        self._page_bytes = min(context.config.feed_piece_bytes, context.config.max_frame_bytes) - _PAGE_OVERHEAD_BYTES
+        most = min(config.feed_piece_bytes, config.max_frame_bytes, config.max_outbound_bytes)
+        self._page_bytes = most - _PAGE_OVERHEAD_BYTES
+        by_size = self._page_bytes // (config.max_name_length + _NAME_OVERHEAD_BYTES)
+        self._list_limit = max(1, min(config.max_snapshot_members, by_size))
+        self.room = min(config.feed_below_bytes, max(1, config.max_outbound_bytes - most))
+        """A list is made for a transport that has fewer bytes outbound: then it takes the list as well (S51)."""
         self.actions: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             ListMembers: self._list_members,
             CountMembers: self._count_members,

@@ -54,7 +54,7 @@ _WEIGHED = _MESSAGES | {ChangeAttributes}
 
 
 class Requests:
-    """The requests of one hub that change what the engine has."""
+    """The requests of one hub."""
 
     def __init__(
         self,
@@ -80,6 +80,7 @@ class Requests:
         self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
         self._steps_left = _STEPS_PER_PASS
         self._parked: deque[AttachedSession] = deque()  # whose next request waits for the next pass
+        self._listing: list[AttachedSession] = []  # the same, until what this pass has for them is written
         self.checks = RequestChecks(context.config)
         self._reads = Reads(context, transports, engine, fail=self.fail, free=self.free)
         self.attributes = AttributeRequests(context, transports, engine, fail=self.fail, free=self.free)
@@ -116,8 +117,9 @@ class Requests:
         size = self.checks.size_of(message, session.channels)
         body_bytes = size if type(message) in _WEIGHED and type(size) is int else 0
         if not leaving and self._flood_gate.is_too_fast(session, units, body_bytes):
-            text = "more than the welcome's rates of requests or of bytes"
-            self.fail(session, message.number, Code.RATE_EXCEEDED, text)
+            if not self._flood_gate.is_byte_flood(link, session, body_bytes):
+                text = "more than the welcome's rates of requests or of bytes"
+                self.fail(session, message.number, Code.RATE_EXCEEDED, text)
             return
         if isinstance(size, Fault):
             self.fail(session, message.number, size.code, size.message)
@@ -172,12 +174,15 @@ class Requests:
         """Whether there is room for it at present. If not, it is looked at again in the next pass; what is answered
         with a list, when the transport has taken the lists before it (S49, S51)."""
         if type(message) in self._lists:
-            if link.unsent + link.reply_bytes < self._config.feed_below_bytes:
+            room = self._reads.room
+            if link.unsent + link.reply_bytes < room:
                 return True
-            if link.unsent >= self._config.feed_below_bytes:
+            if link.unsent >= room:
                 session.wants_room = True
-                return False
-        elif self._steps_left > 0 or not _is_step(message):
+            else:
+                self._listing.append(session)
+            return False
+        if self._steps_left > 0 or not _is_step(message):
             return True
         self._parked.append(session)
         return False
@@ -186,7 +191,7 @@ class Requests:
         """The transport may have taken what was in the way of a list."""
         self.statuses.buffer_fell(link)
         session = link.session
-        if session is not None and session.wants_room and link.unsent < self._config.feed_below_bytes:
+        if session is not None and session.wants_room and link.unsent < self._reads.room:
             session.wants_room = False
             self._parked.append(session)
 
@@ -222,11 +227,13 @@ class Requests:
     @property
     def flush_wanted(self) -> bool:
         """Whether there is something to append, or a request that waits for the next pass."""
-        return bool(self._appends.flush_wanted or self._parked or self.statuses.flush_wanted)
+        return bool(self._appends.flush_wanted or self._parked or self._listing or self.statuses.flush_wanted)
 
     def flush(self) -> None:
         """Go on with who waits for this pass, then append what was gathered."""
         self._steps_left = _STEPS_PER_PASS
+        listing, self._listing = self._listing, []
+        self._parked += listing
         while self._parked and self._steps_left > 0:
             self.free(self._parked.popleft())
         self._appends.flush()

@@ -274,6 +274,8 @@ class WatchedLog:
     """
 
     __slots__ = (
+        "count_fresh",
+        "count_missed",
         "end",
         "epoch",
         "flushed_end",
@@ -298,6 +300,8 @@ class WatchedLog:
         self.fresh: list[Block] = []  # what they are to be given at the end of the pass
         self.live: tuple[dict[ServerLink, None], ...] = tuple({} for _ in ENCODINGS)  # those who keep up, by encoding
         self.member_count: int | None = None  # of a channel that does not tell of joins and leaves (S38)
+        self.count_fresh = False  # whether the live readers are to be given it at the end of the pass
+        self.count_missed = False  # it came before the subscription was confirmed
         self.users = 0  # members, and whatever is under way
         self.watched = False
         self.waiters: list[Callable[[], None]] | None = None  # who waits for the subscription to be confirmed

@@ -113,6 +113,7 @@ class LogReader:
             self._skipping = self._held = True
             return Wish.HOLD
         self._answered = False
+        self._member_count = None  # whether joins and leaves are told since, and of what, may be among what is gone
         self.epoch = gap.epoch
         self.cursor = gap.cursor
         self._lost_before = None if gap.count is None or self._lost_before is None else self._lost_before + gap.count
@@ -121,14 +122,19 @@ class LogReader:
             self._waiting_events += 1
         return Wish.NOTHING
 
-    def take_count(self, member_count: int, outputs: list[Any]) -> None:
-        """The present number of members (S38). A full queue does without: the server says it again behind a hold."""
-        if member_count == self._member_count or self._held or (self._iterated and self._is_full()):
-            return
+    def take_count(self, member_count: int, outputs: list[Any]) -> Wish:
+        """The present number of members (S38). It finds a full queue as an entry does: the server says it again behind
+        a go-on (S52)."""
+        if self._skipping or member_count == self._member_count:
+            return Wish.NOTHING
+        if self._iterated and self._is_full():
+            self._skipping = self._held = True
+            return Wish.HOLD
         self._member_count = member_count
         outputs.append(MemberCountChanged(channel=self.name, member_count=member_count))
         if self._iterated:
             self._waiting_events += 1
+        return Wish.NOTHING
 
     def going(self) -> None:
         """The go-on is answered: what follows is from the cursor."""

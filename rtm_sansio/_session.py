@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from ._pacing import TokenBucket
+from ._pacing import BYTES_UNDER_WAY, UNITS_UNDER_WAY, TokenBucket, paced_burst
 from .messages import LOGIN_BYTES, Limits, Welcome
 
 _ID_BYTES = 16
-_LATE_REQUESTS = 256
-_LATE_BYTES = 256 * 1024
 _LARGEST_FRAME_BYTES = 16 * 1024 * 1024
 """A server's messages may be larger than our config says (S15), up to here."""
 _SHORTEST_SECONDS = 0.01
@@ -35,12 +33,14 @@ class Pace:
     __slots__ = ("_bytes", "_units")
 
     def __init__(self, limits: Limits, now: float) -> None:
-        self._units = _bucket(limits.requests_per_second, limits.request_burst, _LATE_REQUESTS, now)
-        self._bytes = _bucket(limits.append_bytes_per_second, limits.append_burst_bytes, _LATE_BYTES, now)
+        burst = paced_burst(limits.request_burst, UNITS_UNDER_WAY)
+        self._units = TokenBucket(rate_per_second=limits.requests_per_second, burst=burst, now=now)
+        burst = paced_burst(limits.append_burst_bytes, BYTES_UNDER_WAY)
+        self._bytes = TokenBucket(rate_per_second=limits.append_bytes_per_second, burst=burst, now=now)
 
     def try_take(self, now: float, units: int, byte_count: int) -> bool:
         """Take what a request costs, if it is there."""
-        if not self._bytes.has(now, byte_count) or not self._units.try_owe(now, units):
+        if not self._bytes.has(now, byte_count) or not self._units.try_take(now, units):
             return False
         self._bytes.try_take(now, byte_count)
         return True
@@ -48,12 +48,6 @@ class Pace:
     def ready_at(self, units: int, byte_count: int) -> float:
         """When it will be there."""
         return max(self._units.ready_at(units), self._bytes.ready_at(byte_count))
-
-
-def _bucket(rate: int, burst: int, late: int, now: float) -> TokenBucket:
-    # What was held up on its way arrives together with what was sent after it, and the server's bucket must have room
-    # for both: as much as may be under way is kept back from the burst (S45).
-    return TokenBucket(rate_per_second=rate, burst=burst - min(burst // 2, late), now=now)
 
 
 def fits(welcome: Welcome) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from .errors import InvalidArgument
@@ -108,10 +108,10 @@ def check_values(put: Mapping[str, str], max_value_bytes: int, max_bytes: int) -
         )
 
 
-def check_names(names: Iterable[str], what: str, max_length: int, max_count: int) -> tuple[str, ...]:
+def check_names(names: Collection[str], what: str, max_length: int, max_count: int) -> tuple[str, ...]:
     """The names, each once, in their order. Raise unless they are 1 to ``max_count`` valid ones; a single str is a
     mistake."""
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+    if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
         raise InvalidArgument(
             f"the {what}s must be given as a list of str, not as {type(names).__name__}", code=f"invalid_{what}"
         )
@@ -121,9 +121,10 @@ def check_names(names: Iterable[str], what: str, max_length: int, max_count: int
         found[name] = None
         if len(found) > max_count:
             break
-    if not 1 <= len(found) <= max_count:
-        many = f"more than {max_count}" if found else "no"
-        raise InvalidArgument(f"{many} {what}s were given; 1 to {max_count} are possible", code="too_many_names")
+    if not found:
+        raise InvalidArgument(f"no {what}s were given; 1 to {max_count} are possible", code=f"invalid_{what}")
+    if len(found) > max_count:
+        raise InvalidArgument(f"more than {max_count} {what}s were given; ask for them in parts", code="too_many_names")
     return tuple(found)
 
 

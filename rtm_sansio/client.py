@@ -12,7 +12,7 @@ the tokens; what they share is in ``_context``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ._answers import ANSWERS
@@ -138,7 +138,7 @@ class ClientCore:
                 Changed: conversation.on_changed,
                 Statuses: conversation.on_statuses,
                 StatusChanged: lambda message: conversation.status_watch.changed(message.statuses),
-                MemberCount: self._channels.take_count,
+                MemberCount: self._on_member_count,
                 **dict.fromkeys(ANSWERS, conversation.on_answer),
             },
         }
@@ -377,7 +377,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ReadUserAttributes(number, name, names), timeout_seconds)
 
-    def read_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def read_status(self, uids: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Ask for the online status of users; completes with OnlineStatuses (S39).
 
         Raises InvalidArgument, NotConnected, RequestsFull.
@@ -388,7 +388,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ReadStatus(number, names), timeout_seconds)
 
-    def watch_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def watch_status(self, uids: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Subscribe to the online status of users; completes with OnlineStatuses, the state of each, and from then on
         OnlineStatusChanged tells of changes (S39, S57).
 
@@ -407,7 +407,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(WatchStatus(number, names), timeout_seconds)
 
-    def unwatch_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def unwatch_status(self, uids: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Subscribe no longer, be it watched or not: it counts at once; completes with None.
 
         Raises InvalidArgument, NotConnected, RequestsFull.
@@ -432,7 +432,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ListMembers(number, channel, after), timeout_seconds)
 
-    def count_members(self, channels: Sequence[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def count_members(self, channels: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Ask how many members channels have, joined or not; completes with MemberCounts.
 
         Raises InvalidArgument, NotConnected, RequestsFull.
@@ -662,6 +662,9 @@ class ClientCore:
         wish = self._channels.take_gap(gap)
         if wish is not None:
             self._conversation.post(wish)
+
+    def _on_member_count(self, count: MemberCount) -> None:
+        self._conversation.post(self._channels.take_count(count))
 
     def _on_wire_event(self, link: ClientLink, event: Any) -> None:
         connection = self._connection

@@ -169,10 +169,13 @@ class ChannelSettings(_Settings):
     def __post_init__(self) -> None:
         if not isinstance(self.pattern, str) or not self.pattern:
             raise ConfigError(f"pattern is {self.pattern!r}; it must be a text such as 'news-*'")
-        for name, kinds in (("history_entries", (int,)), ("history_seconds", (int, float))):
+        for name, kinds, what in (
+            ("history_entries", (int,), "a whole number of at least 1"),
+            ("history_seconds", (int, float), "a finite number of seconds above 0"),
+        ):
             value = getattr(self, name)
             if value is not None and not (type(value) in kinds and 0 < value < math.inf):
-                raise ConfigError(f"{name} of the channels {self.pattern!r} is {value!r}; it must be a number above 0")
+                raise ConfigError(f"{name} of the channels {self.pattern!r} is {value!r}; it must be {what}")
         if type(self.member_events) is not bool:
             raise ConfigError(
                 f"member_events of the channels {self.pattern!r} is {self.member_events!r}; it must be True or False"
@@ -348,6 +351,7 @@ class ServerConfig(_Settings):
             "compare_ends_seconds", "replay_seconds", "what is missing must still be there when that is found (E5)"
         )
         self._check_at_most("replay_seconds", "history_seconds", "the history contains what can be replayed (S33)")
+        self._check_at_most("history_seconds", "log_identity_seconds", "a log is forgotten with its entries (S58)")
         self._check_at_most("max_message_bytes", "max_request_bytes", "a request carries the message (S45)")
         self._check_at_most("max_request_bytes", "max_frame_bytes", "a WebSocket message carries whole requests (S45)")
         self._check_at_most(
@@ -392,10 +396,18 @@ class ServerConfig(_Settings):
         ):
             raise ConfigError("channel_settings must be a tuple of ChannelSettings")
         for one in self.channel_settings:
-            if one.history_seconds is not None and one.history_seconds < self.replay_seconds:
+            if one.history_seconds is None:
+                continue
+            name = f"channel_settings: history_seconds of the channels {one.pattern!r} ({one.history_seconds})"
+            if one.history_seconds < self.replay_seconds:
                 raise ConfigError(
-                    f"history_seconds of the channels {one.pattern!r} ({one.history_seconds}) must not be less than "
-                    f"replay_seconds ({self.replay_seconds}): the history contains what can be replayed (S33)"
+                    f"{name} must not be less than replay_seconds ({self.replay_seconds}): "
+                    "the history contains what can be replayed (S33)"
+                )
+            if one.history_seconds > self.log_identity_seconds:
+                raise ConfigError(
+                    f"{name} must not exceed log_identity_seconds ({self.log_identity_seconds}): "
+                    "a log is forgotten with its entries (S58)"
                 )
 
     def settings_of(self, channel: str) -> AppliedSettings:

@@ -193,8 +193,9 @@ class Log:
         return self._reading(cursor, gap, lost, entries)
 
     def page_behind(self, after: int, limit: int, max_bytes: int) -> Page:
-        """Up to ``limit`` kept entries behind an offset, the first ones: at least one if there is one."""
-        first = max(after + 1, self.first_kept)
+        """Up to ``limit`` kept entries behind an offset, the first ones: at least one if there is one. Behind an
+        offset beyond the end there is what is behind the end: nothing yet."""
+        first = min(max(after + 1, self.first_kept), self.next_offset)
         entries = self.read(self.epoch, first - 1, max_bytes).entries[:limit] if first < self.next_offset else ()
         return Page(epoch=self.epoch, first_offset=first, entries=entries, more=first + len(entries) < self.next_offset)
 

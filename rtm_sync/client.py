@@ -10,10 +10,11 @@ import ssl as ssl_module
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from queue import Empty
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from rtm_sansio.auth import check_token_source
 from rtm_sansio.checks import check_timeout
@@ -25,7 +26,10 @@ from rtm_sansio.events import (
     ChannelMessageReceived,
     ClientEvent,
     EventsDropped,
+    HistoryPage,
     JoinReceipt,
+    MemberCounts,
+    MemberPage,
     SendReceipt,
     TokenReceipt,
 )
@@ -219,6 +223,23 @@ class Client:
         )
         return Channel(self, self._runtime, home, receipt)
 
+    def member_counts(self, channels: Collection[str], *, timeout: float | None = None) -> dict[str, int]:
+        """How many members each of these channels has, joined or not; 0 for one that nobody is in. Up to 32 at a
+        time, or what the server says (S45).
+
+        ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the config). Raises InvalidArgument,
+        NotConnected, a RequestFailed, ClientClosed.
+        """
+        check_timeout(timeout)
+        runtime = self._runtime
+        seconds = runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        found = runtime.request(
+            lambda now: runtime.core.count_members(channels, timeout_seconds=_left(deadline, now), now=now),
+            timeout=seconds,
+        )
+        return cast(MemberCounts, found).counts
+
     def events(self) -> EventIterator[ClientEvent | EventsDropped]:
         """Iterates the client's own events: all that belong to no channel (S52).
 
@@ -301,6 +322,47 @@ class Channel:
             return runtime.core.publish(home.name, message, timeout_seconds=_left(deadline, now), now=now)
 
         return cast(SendReceipt, runtime.request(publish, timeout=seconds))
+
+    def members(self, *, after: str = "", timeout: float | None = None) -> MemberPage:
+        """The members of the channel, in the order of their uids; the server decides how many at a time (S47).
+
+        With ``more`` in the page, ``after=page.uids[-1]`` brings the next one. Joins and leaves with a greater
+        offset than the page's apply to it. ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the
+        config). Raises InvalidArgument, NotJoined, NotConnected, a RequestFailed, ClientClosed.
+        """
+        command = partial(self._runtime.core.list_members, self._home.name, after=after)
+        return cast(MemberPage, self._ask(command, timeout))
+
+    def history(
+        self,
+        *,
+        before: int | None = None,
+        after: int | None = None,
+        limit: int = 100,
+        timeout: float | None = None,
+    ) -> HistoryPage:
+        """What the server still has of the channel's log (S33): the newest entries, or the last ones before the
+        offset ``before``, or the first ones behind ``after``; at most ``limit``, and at most about 64 KiB.
+
+        Reading it changes nothing of what is delivered. An offset belongs to an epoch: one that was kept over a
+        restart of the server is to be compared by it. ``timeout`` is in seconds (default:
+        ``request_timeout_seconds`` of the config). Raises InvalidArgument, NotJoined, NotConnected, a
+        RequestFailed, ClientClosed.
+        """
+        command = partial(self._runtime.core.read_history, self._home.name, before=before, after=after, limit=limit)
+        return cast(HistoryPage, self._ask(command, timeout))
+
+    def _ask(self, command: Callable[..., int], timeout: float | None) -> Any:
+        check_timeout(timeout)
+        runtime, home = self._runtime, self._home
+        seconds = runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+
+        def ask(now: float) -> int:
+            runtime.check_joined(home)
+            return command(timeout_seconds=_left(deadline, now), now=now)
+
+        return runtime.request(ask, timeout=seconds)
 
     def leave(self, *, timeout: float | None = None) -> None:
         """Leave the channel: it counts at once and ends the iterator; returns when the server has confirmed

@@ -27,6 +27,7 @@ from rtm_sansio import (
 )
 
 CLASSES = ["Client", "Channel", "Server"]
+WAITING = ["login", "logout", "renew_token", "join", "member_counts", "send", "members", "history", "leave"]
 
 # Names of the protocols of "with", "for" and iterators, in both worlds.
 TWINS = {
@@ -88,7 +89,7 @@ def test_members(name: str) -> None:
 def test_every_call_has_a_timeout(name: str) -> None:
     """Whatever waits for a server can be bounded."""
     for package in (rtm_sync, rtm_async):
-        for member in ("login", "logout", "renew_token", "join", "send", "leave"):
+        for member in WAITING:
             function = getattr(getattr(package, name), member, None)
             if function is not None:
                 timeout = inspect.signature(function).parameters["timeout"]
@@ -182,6 +183,7 @@ AT_FIRST: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "ban": (InvalidArgument, "invalid_ban", lambda scene: scene.server.ban("alice", float("inf"))),
     "ban of a text": (InvalidArgument, "invalid_ban", lambda scene: scene.server.ban("alice", "1")),
     "logout at first": (NotLoggedIn, "not_logged_in", lambda scene: scene.client.logout()),
+    "counts at first": (NotConnected, "not_connected", lambda scene: scene.client.member_counts(["lobby"])),
     "join at first": (NotConnected, "not_connected", lambda scene: scene.client.join("lobby")),
     "retry at first": (InvalidState, "invalid_state", lambda scene: scene.client.retry_now()),
     "uid": (InvalidArgument, "invalid_uid", lambda scene: scene.client.login("ü")),
@@ -200,6 +202,22 @@ MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "channel": (InvalidArgument, "invalid_channel", lambda scene: scene.client.join("ü")),
     "body": (InvalidArgument, "invalid_message", lambda scene: scene.channel.send(7)),
     "large body": (InvalidArgument, "message_too_large", lambda scene: scene.channel.send(bytes(40_000))),
+    "a text to count": (InvalidArgument, "invalid_channel", lambda scene: scene.client.member_counts("lobby")),
+    "nothing to count": (InvalidArgument, "invalid_channel", lambda scene: scene.client.member_counts([])),
+    "a generator to count": (
+        InvalidArgument,
+        "invalid_channel",
+        lambda scene: scene.client.member_counts(name for name in ("lobby",)),
+    ),
+    "too much to count": (
+        InvalidArgument,
+        "too_many_names",
+        lambda scene: scene.client.member_counts([f"room {number}" for number in range(33)]),
+    ),
+    "members behind no uid": (InvalidArgument, "invalid_uid", lambda scene: scene.channel.members(after="ü")),
+    "history both ways": (InvalidArgument, "invalid_offset", lambda scene: scene.channel.history(before=1, after=1)),
+    "history of no offset": (InvalidArgument, "invalid_offset", lambda scene: scene.channel.history(after=-1)),
+    "too much history": (InvalidArgument, "invalid_limit", lambda scene: scene.channel.history(limit=257)),
     "no event": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on(str, print)),
     "no class": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on([MemberJoined], print)),
     "no handler": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on(MemberJoined, "print")),
@@ -213,6 +231,9 @@ MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
             "renew_token": lambda timeout: lambda scene: scene.client.renew_token("token", timeout=timeout),
             "send": lambda timeout: lambda scene: scene.channel.send("x", timeout=timeout),
             "leave": lambda timeout: lambda scene: scene.channel.leave(timeout=timeout),
+            "members": lambda timeout: lambda scene: scene.channel.members(timeout=timeout),
+            "history": lambda timeout: lambda scene: scene.channel.history(timeout=timeout),
+            "member_counts": lambda timeout: lambda scene: scene.client.member_counts(["lobby"], timeout=timeout),
         }.items()
     },
 }
@@ -220,6 +241,8 @@ MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
 LEFT: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "send after leave": (NotJoined, "not_joined", lambda scene: scene.channel.send("x")),
     "second leave": (NotJoined, "not_joined", lambda scene: scene.channel.leave()),
+    "members after leave": (NotJoined, "not_joined", lambda scene: scene.channel.members()),
+    "history after leave": (NotJoined, "not_joined", lambda scene: scene.channel.history()),
 }
 # The client is closed, and the server after it.
 CLOSED: dict[str, tuple[type[RtmError], str, Mistake]] = {
@@ -230,6 +253,9 @@ CLOSED: dict[str, tuple[type[RtmError], str, Mistake]] = {
         "join of a closed client": lambda scene: scene.client.join("lobby"),
         "send of a closed client": lambda scene: scene.channel.send("x"),
         "leave of a closed client": lambda scene: scene.channel.leave(),
+        "members of a closed client": lambda scene: scene.channel.members(),
+        "history of a closed client": lambda scene: scene.channel.history(),
+        "member_counts of a closed client": lambda scene: scene.client.member_counts(["lobby"]),
         "renew_token of a closed client": lambda scene: scene.client.renew_token("token"),
         "retry_now of a closed client": lambda scene: scene.client.retry_now(),
         "on of a closed client": lambda scene: scene.client.on(MemberJoined, print),

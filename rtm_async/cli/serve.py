@@ -21,7 +21,7 @@ import click
 
 import rtm_async
 from rtm_sansio.auth import JwtAuthenticator, allow_any_uid
-from rtm_sansio.config import ServerConfig
+from rtm_sansio.config import ChannelSettings, ServerConfig
 from rtm_sansio.errors import ConfigError
 
 from .keys import KEY_VARIABLE, find_key, fitting_algorithm, read_file
@@ -74,6 +74,7 @@ _SETTINGS: Mapping[str, type] = {
     field.name: type(cast(object, field.default)) for field in dataclasses.fields(ServerConfig)
 }
 """Each setting of the server and its type, which is that of its default."""
+_CHANNEL_SETTINGS = [field.name for field in dataclasses.fields(ChannelSettings)]
 _OTHER_VARIABLES = (
     *("RTM_HOST", "RTM_PORT", "RTM_JWT_KEY", "RTM_JWT_KEY_FILE", "RTM_JWT_ALGORITHM", "RTM_TLS_CERT", "RTM_TLS_KEY"),
     *("RTM_CONFIG", "RTM_URL", "RTM_UID", "RTM_TOKEN", "RTM_CA"),
@@ -187,6 +188,8 @@ def _checked_setting(where: str, name: str, value: Any) -> Any:
     come after.
     """
     kind = _SETTINGS[name]
+    if name == "channel_settings":
+        return _channel_settings(where, value)
     if kind is tuple and isinstance(value, list):
         return _texts(where, cast("list[object]", value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -194,6 +197,29 @@ def _checked_setting(where: str, name: str, value: Any) -> Any:
     if type(value) is not kind:
         raise CommandFailed(f"{where} is {value!r}; it must be {_KIND_NAMES[kind]}")
     return value
+
+
+def _channel_settings(where: str, value: object) -> tuple[ChannelSettings, ...]:
+    """An array of tables, one for each pattern."""
+    tables = cast("list[object]", value) if isinstance(value, list) else []
+    if not tables or not all(isinstance(table, dict) for table in tables):
+        raise CommandFailed(f"{where} is {value!r}; it must be an array of tables, each below [[channel_settings]]")
+    return tuple(
+        _settings_of_channels(f"{where}, number {number}", cast("dict[str, object]", table))
+        for number, table in enumerate(tables, start=1)
+    )
+
+
+def _settings_of_channels(where: str, table: dict[str, object]) -> ChannelSettings:
+    for key in table:
+        if key not in _CHANNEL_SETTINGS:
+            raise CommandFailed(f"{where}: there is no setting {key!r}; there are {', '.join(_CHANNEL_SETTINGS)}")
+    if "pattern" not in table:
+        raise CommandFailed(f"{where} has no pattern; it says for which channels the settings are, as 'news-*'")
+    try:
+        return ChannelSettings(**cast("dict[str, Any]", table))
+    except ConfigError as fault:
+        raise CommandFailed(f"{where}: {fault}") from fault
 
 
 def _texts(where: str, value: list[object]) -> tuple[str, ...]:
@@ -230,6 +256,8 @@ def _settings_of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for name, kind in _SETTINGS.items():
         variable = f"RTM_{name.upper()}"
         text = environment.get(variable)
+        if text is not None and name == "channel_settings":
+            raise CommandFailed(f"{variable}: settings by channel can only stand in a file, as [[channel_settings]]")
         if text is not None:
             settings[name] = _parse_setting(variable, kind, text)
     return settings

@@ -31,8 +31,10 @@ from rtm_sansio.events import (
     ChannelMessageReceived,
     ConnectionStateChanged,
     EventsDropped,
+    MemberCountChanged,
     MemberJoined,
     MemberLeft,
+    MembersResumed,
     MessagesLost,
     ReconnectProblem,
     TokenExpired,
@@ -175,6 +177,10 @@ def describe(event: Any) -> Parts:
             cause = event.cause.name.lower().replace("_", " ")
             left = "left" if cause == "left" else f"left ({cause})"
             return (*_in(event.channel), ("← ", "yellow"), f"{printable(event.uid)} {left}")
+        case MemberCountChanged():
+            return (*_in(event.channel), (f"{event.member_count} members", "dim"))
+        case MembersResumed():
+            return (*_in(event.channel), ("joins and leaves are told again", "dim"))
         case MessagesLost():
             if event.count is None:
                 return (*_in(event.channel), ("! the server restarted; messages from before may be missing", "yellow"))

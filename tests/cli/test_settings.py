@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from rtm_async.cli import app
-from rtm_async.cli.running import one_line, printable
+from rtm_async.cli.running import CommandFailed, one_line, printable
 from rtm_async.cli.serve import Options, make_plan, misspelt_variables
 from rtm_async.cli.talk import _describe_end, describe
 from rtm_sansio.auth import Identity, JwtAuthenticator, allow_any_uid
-from rtm_sansio.config import ServerConfig
+from rtm_sansio.config import ChannelSettings, ServerConfig
 from rtm_sansio.errors import SessionEnded
 from rtm_sansio.events import (
     ChannelLost,
@@ -24,8 +24,10 @@ from rtm_sansio.events import (
     EventsDropped,
     LeaveCause,
     LoginRequested,
+    MemberCountChanged,
     MemberJoined,
     MemberLeft,
+    MembersResumed,
     MessagesLost,
     ReconnectProblem,
     TokenExpired,
@@ -85,6 +87,60 @@ def test_everything_can_stand_in_the_file(tmp_path: Path) -> None:
         enforce_token_expiry=True,
     )
     assert isinstance(plan.config.presence_grace_seconds, float)
+
+
+def test_settings_by_channel_in_the_file(tmp_path: Path) -> None:
+    """S33, S38: a table for each pattern, in their order."""
+    file = write(
+        tmp_path / "rtm.toml",
+        """
+        dev = true
+
+        [[channel_settings]]
+        pattern = "news-*"
+        member_events = false
+
+        [[channel_settings]]
+        pattern = "log-?"
+        history_entries = 5
+        history_seconds = 3600
+        """,
+    )
+    assert make_plan(Options(config_file=file), {}).config.channel_settings == (
+        ChannelSettings(pattern="news-*", member_events=False),
+        ChannelSettings(pattern="log-?", history_entries=5, history_seconds=3600),
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("channel_settings = 7", "channel_settings is 7; it must be an array of tables"),
+        ("channel_settings = []", "it must be an array of tables"),
+        ('channel_settings = ["news-*"]', "it must be an array of tables"),
+        ("[[channel_settings]]\nmember_events = false", "channel_settings, number 1 has no pattern"),
+        (
+            '[[channel_settings]]\npattern = "a"\n[[channel_settings]]\npattern = "b"\nhistory = 7',
+            "channel_settings, number 2: there is no setting 'history'; there are pattern, history_entries",
+        ),
+        (
+            '[[channel_settings]]\npattern = "a"\nhistory_entries = "7"',
+            "channel_settings, number 1: history_entries of the channels 'a' is '7'; it must be a whole number",
+        ),
+        ('[[channel_settings]]\npattern = "a"\nhistory_seconds = 1', "rtm.toml: channel_settings: history_seconds of"),
+    ],
+)
+def test_impossible_settings_by_channel(content: str, text: str, tmp_path: Path) -> None:
+    """S15: the error names the file, the key and the table."""
+    with pytest.raises(CommandFailed) as caught:
+        make_plan(Options(dev=True, config_file=write(tmp_path / "rtm.toml", content)), {})
+    assert text in str(caught.value)
+    assert str(tmp_path / "rtm.toml") in str(caught.value)
+
+
+def test_settings_by_channel_are_no_variable() -> None:
+    with pytest.raises(CommandFailed, match="RTM_CHANNEL_SETTINGS: settings by channel"):
+        make_plan(Options(dev=True), {"RTM_CHANNEL_SETTINGS": "news-*"})
 
 
 def test_an_option_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
@@ -208,6 +264,8 @@ def plain(event: Any) -> str:
             MemberLeft(channel="lobby", uid="carol", cause=LeaveCause.TIMED_OUT, offset=1),
             "lobby  ← carol left (timed out)",
         ),
+        (MemberCountChanged(channel="lobby", member_count=600), "lobby  600 members"),
+        (MembersResumed(channel="lobby", offset=1), "lobby  joins and leaves are told again"),
         (MessagesLost(channel="lobby", count=3), "lobby  ✘ 3 messages are lost"),
         (
             MessagesLost(channel="lobby", count=None),

@@ -15,21 +15,27 @@ from rtm_sansio.errors import RtmError, TransportFailure
 from rtm_sansio.events import ConnectionStateChanged, RequestCompleted, RequestErred
 from rtm_sansio.messages import (
     ChannelResult,
+    CountMembers,
     Done,
     Entries,
     Failed,
     Going,
+    History,
     InboxPlace,
     Join,
     Joined,
     Leave,
     Limits,
+    ListMembers,
     Login,
     LoginRefused,
     Logout,
+    MemberCounts,
+    Members,
     Progress,
     PublishBytes,
     PublishText,
+    ReadHistory,
     Renewed,
     RenewToken,
     Restored,
@@ -341,6 +347,12 @@ class Rig:
                 self.say(Done(number))
             elif isinstance(message, RenewToken):
                 self.say(Renewed(number, None))
+            elif isinstance(message, ListMembers):
+                self.say(Members(number, EPOCH, 0, 1, ("alice",), False))
+            elif isinstance(message, CountMembers):
+                self.say(MemberCounts(number, tuple(1 for _ in message.channels)))
+            elif isinstance(message, ReadHistory):
+                self.say(History(number, EPOCH, 1, False, [TextEntry("bob", "x", 0)]))
 
     def entries(self, first: int, *texts: str, channel: str = "lobby", uid: str = "bob", epoch: bytes = EPOCH) -> None:
         """Text entries of a channel arrive."""

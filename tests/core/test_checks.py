@@ -11,10 +11,14 @@ from rtm_sansio.checks import (
     body_size,
     check_ban,
     check_body,
+    check_count,
     check_name,
+    check_names,
+    check_offset,
     check_timeout,
     check_token,
     is_valid_name,
+    message_size,
 )
 from rtm_sansio.errors import InvalidArgument
 
@@ -95,3 +99,63 @@ def test_a_duration_has_a_bound(seconds: Any):
     assert caught.value.code == "invalid_timeout"
     assert "up to 2**53" in str(caught.value)
     assert len(str(caught.value)) < 100
+
+
+def test_several_names():
+    """S45: each once, in their order; from any collection."""
+    assert check_names(["b", "a", "b"], "channel", 64, 2) == ("b", "a")
+    assert check_names({"a": 1}, "channel", 64, 2) == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "text"),
+    [
+        (["a", "b", "c"], "too_many_names", "more than 2"),
+        ([], "invalid_channel", "1 to 2"),
+        ("a", "invalid_channel", "list of str, not as str"),
+        (b"a", "invalid_channel", "bytes"),
+        (7, "invalid_channel", "int"),
+        ((name for name in "ab"), "invalid_channel", "generator"),
+        (["a", ""], "invalid_channel", "1 to 64"),
+        (["a", 7], "invalid_channel", "must be a str"),
+    ],
+)
+def test_no_several_names(names: Any, code: str, text: str):
+    """S37, S45: with the limit in the text; what can be read only once is none, for it may be needed again."""
+    with pytest.raises(InvalidArgument, match=text) as caught:
+        check_names(names, "channel", 64, 2)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("offset", [None, 0, 1, (1 << 63) - 1])
+def test_offsets(offset: int | None):
+    """S37: what an entry may have, and 0."""
+    check_offset(offset, "before")
+
+
+@pytest.mark.parametrize("offset", [-1, 1 << 63, True, 1.0, "1", 10**400])
+def test_no_offsets(offset: Any):
+    """S37."""
+    with pytest.raises(InvalidArgument, match="before must be an offset") as caught:
+        check_offset(offset, "before")
+    assert caught.value.code == "invalid_offset"
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_counts(count: int):
+    """S45: from both sides."""
+    check_count(count, "limit", 5)
+
+
+@pytest.mark.parametrize("count", [0, 6, -1, True, 1.0, None])
+def test_no_counts(count: Any):
+    """S37, S45: with the limit in the text."""
+    with pytest.raises(InvalidArgument, match="1 to 5") as caught:
+        check_count(count, "limit", 5)
+    assert caught.value.code == "invalid_limit"
+
+
+def test_what_a_message_costs():
+    """S55: its body, its channel's name, and a little more."""
+    assert message_size("lobby", "ä") == message_size("lobby", b"xy") == 2 + 5 + 24

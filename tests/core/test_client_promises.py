@@ -25,10 +25,15 @@ from rtm_sansio.messages import (
     Failed,
     Gap,
     Going,
+    History,
     Joined,
     JoinedEntry,
     Kicked,
     LoginRefused,
+    MemberCount,
+    MemberCounts,
+    Members,
+    MembersResumedEntry,
     PublishText,
     Renewed,
     Restored,
@@ -65,7 +70,7 @@ class Chaos:
     def run(self, steps: int) -> None:
         for _ in range(steps):
             kind = self.random.choices(
-                [self.command, self.network, self.server, self.time, self.junk], weights=[5, 4, 8, 4, 1]
+                [self.command, self.network, self.server, self.time, self.junk], weights=[5, 4, 8, 2, 1]
             )[0]
             try:
                 kind()
@@ -81,6 +86,7 @@ class Chaos:
         rig, choose = self.rig, self.random.choice
         self.token += 1
         name = choose(NAMES)
+        joined = choose([one for one in NAMES if rig.core.cursor(one) is not None] or NAMES)
         timeout = choose([None, None, 0.5, 30.0])
         command = choose(
             [
@@ -91,6 +97,9 @@ class Chaos:
                 lambda: rig.call("leave", name, timeout_seconds=timeout),
                 lambda: rig.call("publish", name, choose(["x", b"y", "z" * 20_000]), timeout_seconds=timeout),
                 lambda: rig.call("publish", name, "x"),
+                lambda: rig.call("list_members", joined, after=choose(["", "bob"]), timeout_seconds=timeout),
+                lambda: rig.call("count_members", [name, "other"], timeout_seconds=timeout),
+                lambda: rig.call("read_history", joined, before=choose([None, 5]), timeout_seconds=timeout),
                 lambda: rig.call("renew_token", f"t{self.token}"),
                 lambda: rig.call("retry_now"),
                 lambda: rig.call("cancel", self.number()),
@@ -128,7 +137,7 @@ class Chaos:
         rig = self.rig
         if not rig.opened or not rig.server.wire.is_open:
             return
-        if self.random.random() < 0.8:
+        if self.random.random() < 0.97:
             self.fitting()
         else:
             rig.say(*[self.message() for _ in range(self.random.randint(0, 2))])
@@ -154,7 +163,9 @@ class Chaos:
             rig.answer_all()
             name = self.random.choice([one for one in NAMES if rig.core.cursor(one) is not None] or NAMES)
             cursor = rig.core.cursor(name)
-            if cursor is not None and chance > 0.6:
+            if cursor is not None and chance > 0.8:
+                rig.say(Entries(name, EPOCH, cursor + 1, [MembersResumedEntry()]), MemberCount(name, 600))
+            elif cursor is not None and chance > 0.6:
                 rig.say(Gap(name, EPOCH, cursor + 3, 3))
             elif cursor is not None:
                 rig.entries(cursor + 1, "a", "b", channel=name)
@@ -162,7 +173,9 @@ class Chaos:
     def message(self) -> Any:
         r, choose = self.random, self.random.choice
         number, name, code = self.number(), choose(NAMES), choose(CODES)
-        entry = choose([TextEntry("bob", "x", 0), TextEntry("alice", "y", 0), JoinedEntry("eve")])
+        entry = choose(
+            [TextEntry("bob", "x", 0), TextEntry("alice", "y", 0), JoinedEntry("eve"), MembersResumedEntry()]
+        )
         figures = [0, 1, 2, 5, -1, 2**63 - 1]
         return choose(
             [
@@ -187,6 +200,12 @@ class Chaos:
                 Joined(number, EPOCH, choose(figures), 1, None),
                 Renewed(number, choose([None, 5.0, -1.0, float("nan"), float("inf"), 1e300])),
                 Failed(number, code, ""),
+                MemberCount(name, choose(figures)),
+                Members(
+                    number, choose([EPOCH, b"other"]), choose(figures), choose(figures), ("bob",), r.random() < 0.5
+                ),
+                MemberCounts(number, choose([(), (1,), (0, 600), (1, -1)])),
+                History(number, EPOCH, choose(figures), r.random() < 0.5, [entry] * r.randint(0, 4)),
             ]
         )
 
@@ -234,8 +253,8 @@ def test_chaos(block: int):
 
 def test_chaos_reaches_everything():
     """The random runs are worth something: each state, timer and most reasons occur."""
-    states, timers, reasons, events = set(), set(), set(), set()
-    for seed in range(40):
+    states, timers, reasons, events, results = set(), set(), set(), set(), set()
+    for seed in range(80):
         chaos = Chaos(seed)
         for _ in range(300):
             chaos.run(1)
@@ -243,10 +262,14 @@ def test_chaos_reaches_everything():
             timers.add(chaos.rig.core.next_timer())
         reasons |= {reason for _, reason in chaos.rig.changes}
         events |= {type(event).__name__ for event in chaos.rig.events}
+        ends = chaos.rig.ends.values()
+        results |= {type(end.result).__name__ for end in ends if isinstance(end, RequestCompleted)}
     assert states == set(ConnectionState)
     assert timers >= set(ClientTimer) - {ClientTimer.PACE, ClientTimer.RESTORE, ClientTimer.REQUEST} | {None}
     assert len(reasons) >= 7
     assert {"ChannelMessageReceived", "ReconnectProblem", "MessagesLost", "TokenWillExpire"} <= events
+    assert {"MemberCountChanged", "MembersResumed"} <= events
+    assert {"MemberPage", "MemberCounts", "HistoryPage"} <= results
 
 
 def in_phase(phase: str) -> tuple[Rig, int]:

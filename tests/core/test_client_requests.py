@@ -532,7 +532,7 @@ def test_a_timed_out_request_is_not_sent_later():
     for number in numbers:
         error = rig.error(number)
         assert error.outcome is (Outcome.UNKNOWN if number in sent else Outcome.NOT_SENT)
-        assert ("the server's 1 requests a second" in str(error)) is (number not in sent)
+        assert ("the server's 1 requests or 1048576 bytes a second" in str(error)) is (number not in sent)
 
 
 def test_batches_are_split():

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rtm_sansio.config import ClientConfig, ServerConfig
+from rtm_sansio.config import AppliedSettings, ChannelSettings, ClientConfig, ServerConfig
 from rtm_sansio.errors import ConfigError
 
 CONFIGS: list[type[Any]] = [ClientConfig, ServerConfig]
@@ -60,6 +60,9 @@ def test_the_rules_numbers():
     assert (server.max_message_bytes, server.max_request_bytes, server.max_frame_bytes) == (32768, 65536, 131072)
     assert (server.max_channels, server.requests_per_second, server.max_name_length) == (20, 1000, 64)
     assert server.request_burst == 2000
+    assert (server.append_bytes_per_second, server.append_burst_bytes) == (mib, 4 * mib)
+    assert (server.unmute_members, server.member_count_interval_seconds) == (480, 1.0)
+    assert (server.max_count_channels, server.max_history_entries) == (32, 256)
     assert (server.max_log_bytes, server.max_engine_bytes) == (16 * mib, 1024 * mib)
     assert (server.slow_reader_bytes, server.max_outbound_bytes) == (256 * kib, mib)
     assert server.feed_below_bytes == server.feed_piece_bytes == 64 * kib
@@ -119,6 +122,13 @@ IMPOSSIBLE: list[tuple[type[Any], dict[str, Any]]] = [
     (ServerConfig, {"slow_reader_bytes": 1024 * 1024 + 1}),
     (ServerConfig, {"max_log_bytes": 128 * 1024 - 1}),
     (ServerConfig, {"path": "rtm"}),
+    (ServerConfig, {"history_seconds": 24 * 3600.0 + 1.0}),
+    (ServerConfig, {"unmute_members": 513}),
+    (ServerConfig, {"append_burst_bytes": 128 * 1024 - 1}),
+    (ServerConfig, {"channel_settings": [ChannelSettings(pattern="*")]}),
+    (ServerConfig, {"channel_settings": ("*",)}),
+    (ServerConfig, {"channel_settings": (ChannelSettings(pattern="*", history_seconds=39.0),)}),
+    (ServerConfig, {"channel_settings": (ChannelSettings(pattern="*", history_seconds=24 * 3600.0 + 1.0),)}),
 ]
 
 
@@ -188,3 +198,41 @@ def test_impossible_scale(factor: float):
     """S15: a factor that is no factor."""
     with pytest.raises(ConfigError, match="factor"):
         ClientConfig().scaled(factor)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"pattern": ""}, "must be a text such as"),
+        ({"pattern": None}, "must be a text such as"),
+        ({"pattern": "a*", "history_entries": 0}, "history_entries of the channels 'a\\*' is 0"),
+        ({"pattern": "a*", "history_entries": 1.5}, "a whole number"),
+        ({"pattern": "a*", "history_entries": True}, "a whole number"),
+        ({"pattern": "a*", "history_seconds": math.inf}, "a finite number of seconds"),
+        ({"pattern": "a*", "history_seconds": "1"}, "a finite number of seconds"),
+        ({"pattern": "a*", "member_events": None}, "must be True or False"),
+    ],
+)
+def test_impossible_channel_settings(settings: dict[str, Any], text: str):
+    """S15: with the name and the pattern."""
+    with pytest.raises(ConfigError, match=text):
+        ChannelSettings(**settings)
+
+
+def test_settings_of_channels():
+    """S33, S38: the first pattern that matches counts; what it leaves open is as for all others. Case matters."""
+    config = ServerConfig(
+        channel_settings=(
+            ChannelSettings(pattern="news-[0-9]", history_entries=5, history_seconds=3600),
+            ChannelSettings(pattern="news-*", member_events=False),
+        )
+    )
+    assert config.settings_of("news-1") == AppliedSettings(5, 3600, member_events=True)
+    assert config.settings_of("news-x") == AppliedSettings(1000, 300.0, member_events=False)
+    assert config.settings_of("News-1") == AppliedSettings(1000, 300.0, member_events=True)
+    faster = config.scaled(0.1)
+    assert faster.settings_of("news-1").history_seconds == 360
+    assert faster.channel_settings[1].history_seconds is None
+    assert faster.member_count_interval_seconds == 0.1
+    with pytest.raises(ConfigError):
+        ChannelSettings(pattern="*").scaled(0)

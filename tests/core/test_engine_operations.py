@@ -10,7 +10,7 @@ import pytest
 from rtm_sansio._engine_channels import MARK_BYTES, OUTCOME_BYTES
 from rtm_sansio._engine_shared import IdleList
 from rtm_sansio.codes import Code
-from rtm_sansio.config import ServerConfig
+from rtm_sansio.config import ChannelSettings, ServerConfig
 from rtm_sansio.engine import MemoryEngine
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.operations import (
@@ -22,18 +22,22 @@ from rtm_sansio.operations import (
     ChannelJoined,
     ChannelLeft,
     ConfirmAttach,
+    CountAnnounced,
+    CountMembersOf,
     DetachSession,
     EndSession,
     JoinChannel,
     LeaveChannel,
     LeaveToDo,
     ListChannel,
+    ListMembersOf,
     Order,
     OrdersWaiting,
     OrderToDo,
     PostOrder,
     ReadLog,
     ReadOrders,
+    ReadPage,
     Refusal,
     StrikeToDos,
     TakeToDos,
@@ -504,18 +508,130 @@ class TestMembers:
             bench.now += 1.0
         channels = bench.engine._channels
         channels._budget._collect_ages()
-        assert len(channels._ages) == 5
+        assert len(channels._budget._ages) == 5
         bench.join(b"s0", "user0", number=2)
         bench.now += 1.0
         bench.leave(b"s1", "user1")
         bench.leave(b"s2", "user2", ended=True)
         bench.now += 1.0
         while channels._budget.byte_count > MARK_BYTES:
-            channels._drop_oldest()
+            channels._budget._drop_oldest()
             assert channels._budget.byte_count == bytes_of(bench)
         home = channels._homes["room"]
         assert list(home.left) == [b"s2"]
         assert [len(home.parts[b"s%d" % index].by_number) for index in (0, 3)] == [0, 0]
+
+
+class TestNumbersOfMembers:
+    """S38: what the engine announces of channels that do not tell of joins and leaves."""
+
+    def bench(self, **settings: Any) -> Bench:
+        bench = Bench(**{"max_snapshot_members": 2, "unmute_members": 2, **settings})
+        bench(WatchChannel(channel="room", node="n1", on=True))
+        return bench
+
+    def announced(self, bench: Bench) -> list[Any]:
+        """The counts, and the last offset of each block."""
+        return [
+            announcement.member_count
+            if isinstance(announcement, CountAnnounced)
+            else f"@{announcement.block.last_offset}"
+            for _, announcement in bench.engine.take_announcements()
+        ]
+
+    def test_the_step_that_mutes_and_the_one_that_ends_it(self) -> None:
+        """S38, S47: the join that is one too many appends nothing; below the lower bound one entry, behind the news
+        that there is no count any more."""
+        bench = self.bench()
+        for index in range(3):
+            joined = bench.join(b"s%d" % index, f"user{index}")
+        assert (joined.offset, joined.member_count, joined.members, joined.block) == (2, 3, None, None)
+        assert bench(WatchChannel(channel="room", node="n2", on=True)).member_count == 3
+        assert self.announced(bench) == ["@1", "@2", 3]
+        bench.tick(1.0)
+        assert bench.leave(b"s2", "user2") == ChannelLeft(block=None)
+        assert self.announced(bench) == [2, 2]
+        block = bench.leave(b"s1", "user1").block
+        assert (block.first_offset, block.entries) == (3, (b"=",))
+        assert self.announced(bench) == [None, None, "@3", "@3"]
+        assert bench(WatchChannel(channel="room", node="n2", on=True)).member_count is None
+        assert bench.join(b"s1", "user1").offset == 4
+
+    def test_a_count_that_is_due_when_the_mute_ends(self) -> None:
+        """S38: is not told; and one place for each channel is all that is kept of what is due."""
+        bench = self.bench()
+        for _ in range(50):
+            for index in range(3):
+                bench.join(b"s%d" % index, f"user{index}")
+            for index in range(1, 3):
+                bench.leave(b"s%d" % index, f"user{index}")
+        told = [one for one in self.announced(bench) if type(one) is int]
+        assert told == [3]
+        assert len(bench.engine._channels._counts) == 1
+        bench.tick(1.0)
+        assert self.announced(bench) == []
+        assert bench.engine._channels._counts == []
+
+    def test_one_that_is_due_and_becomes_due_later(self) -> None:
+        """S38: muted again meanwhile, and told since: once a second all the same."""
+        bench = self.bench()
+        for index in range(4):
+            bench.join(b"s%d" % index, f"user{index}")
+        self.announced(bench)
+        home = bench.engine._channels._homes["room"]
+        home.count_told_at = bench.now + 0.5  # as if it had been told in the meantime
+        bench.tick(1.0)
+        assert self.announced(bench) == []
+        bench.tick(0.5)
+        assert self.announced(bench) == [4]
+
+    def test_channels_that_are_gone(self) -> None:
+        """S38, S58: what was due of them is passed over, and does not gather."""
+        bench = self.bench(
+            max_idle_logs=10,
+            channel_settings=(ChannelSettings(pattern="*", member_events=False),),
+            member_count_interval_seconds=1000.0,
+        )
+        for number in range(3000):
+            name = f"room{number}"
+            bench.join(b"s", channel=name)
+            bench.leave(b"s", channel=name)
+            assert len(bench.engine._channels._counts) <= 2 * 12 + 1024 + 1
+        bench.tick(1000.0)
+        assert bench.engine._channels._counts == []
+
+    def test_pages_are_made_anew_when_members_change(self) -> None:
+        """S47: sorted once for all pages, and again behind each join and leave."""
+        bench = self.bench()
+
+        def uids(after: str = "", limit: int = 9) -> tuple[str, ...]:
+            answer = bench(ListMembersOf(channel="room", uid="bob", session_id=b"b", after=after, limit=limit))
+            return answer.uids  # type: ignore[no-any-return]
+
+        bench.join(b"b", "bob")
+        bench.join(b"a", "alice")
+        assert uids() == ("alice", "bob")
+        made = bench.engine._channels._homes["room"].sorted_members
+        assert uids(after="alice") == ("bob",)
+        assert bench.engine._channels._homes["room"].sorted_members is made
+        bench.join(b"c", "carol")
+        assert uids(after="alice") == ("bob", "carol")
+        bench.leave(b"a", "alice")
+        assert uids() == ("bob", "carol")
+        assert uids(after="zoe") == ()
+
+    def test_reads_make_no_channel(self) -> None:
+        """S50, S58: asking for what is not there keeps nothing."""
+        bench = Bench()
+        assert bench(CountMembersOf(channel="room")) == 0
+        who: dict[str, Any] = {"channel": "room", "uid": "alice", "session_id": b"s"}
+        assert bench(ListMembersOf(after="", limit=1, **who)).code == Code.NOT_A_MEMBER
+        page = ReadPage(before=None, after=None, limit=1, max_bytes=1, **who)
+        assert bench(page).code == Code.NOT_A_MEMBER
+        assert bench.engine._channels._homes == {}
+        bench.join(b"t")
+        assert bench(page).code == Code.NOT_A_MEMBER
+        assert bench(ListMembersOf(after="", limit=1, **who)).code == Code.NOT_A_MEMBER
 
 
 def bench_block(bench: Bench, offset: int) -> Any:

@@ -185,3 +185,93 @@ def test_what_was_dropped_is_not_held() -> None:
     for _ in range(39):
         log.drop_oldest()
     assert sum(kept.size for kept in log._kept if kept.block.entries) == log.byte_count
+
+
+def pages_log() -> Log:
+    """Blocks of 3, 1 and 4 entries, at 1 to 8; each entry is its offset."""
+    log = Log(b"e")
+    for block in ([1, 2, 3], [4], [5, 6, 7, 8]):
+        log.append([b"%d" % offset for offset in block], 0.0)
+    return log
+
+
+def offsets_of(page: Any) -> list[int]:
+    found = [int(entry) for entry in page.entries]
+    assert found == list(range(page.first_offset, page.first_offset + len(found)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "limit", "found", "more"),
+    [
+        (None, 100, [1, 2, 3, 4, 5, 6, 7, 8], False),
+        (None, 8, [1, 2, 3, 4, 5, 6, 7, 8], False),
+        (None, 7, [2, 3, 4, 5, 6, 7, 8], True),
+        (None, 1, [8], True),
+        (9, 1, [8], True),
+        (1000, 2, [7, 8], True),
+        (7, 3, [4, 5, 6], True),
+        (3, 5, [1, 2], False),
+        (2, 1, [1], False),
+        (1, 5, [], False),
+        (0, 5, [], False),
+    ],
+)
+def test_pages_backwards(before: int | None, limit: int, found: list[int], more: bool) -> None:
+    """S33: the last ones before an offset, over blocks and parts of them, whatever the offset is."""
+    page = pages_log().page_before(before, limit, 1000)
+    assert (offsets_of(page), page.more, page.epoch) == (found, more, b"e")
+
+
+@pytest.mark.parametrize(
+    ("after", "limit", "found", "more"),
+    [
+        (0, 100, [1, 2, 3, 4, 5, 6, 7, 8], False),
+        (0, 1, [1], True),
+        (1, 4, [2, 3, 4, 5], True),
+        (5, 3, [6, 7, 8], False),
+        (5, 2, [6, 7], True),
+        (7, 9, [8], False),
+        (8, 9, [], False),
+        ((1 << 63) - 1, 9, [], False),
+    ],
+)
+def test_pages_forwards(after: int, limit: int, found: list[int], more: bool) -> None:
+    """S33: the first ones behind an offset; beyond the end nothing, with the offset of what is to come."""
+    page = pages_log().page_behind(after, limit, 1000)
+    assert (offsets_of(page), page.more) == (found, more)
+    assert page.first_offset <= 9
+
+
+def test_pages_have_a_size() -> None:
+    """S49: at least one entry, then as many as fit."""
+    log = log_of(10, size=10)
+    for room, count in ((1, 1), (10, 1), (19, 1), (20, 2), (99, 9), (100, 10)):
+        forwards, backwards = log.page_behind(0, 100, room), log.page_before(None, 100, room)
+        assert (len(forwards.entries), forwards.first_offset, forwards.more) == (count, 1, count < 10)
+        assert (len(backwards.entries), backwards.first_offset, backwards.more) == (count, 11 - count, count < 10)
+
+
+def test_pages_of_what_is_left() -> None:
+    """S33: before the first kept entry there is nothing, and behind it what is kept."""
+    log = log_of(10)
+    for _ in range(4):
+        log.drop_oldest()
+    page = log.page_before(None, 100, 1000)
+    assert (page.first_offset, len(page.entries), page.more) == (5, 6, False)
+    for before in (5, 4, 1):
+        page = log.page_before(before, 100, 1000)
+        assert (page.first_offset, page.entries, page.more) == (before, (), False)
+    page = log.page_behind(0, 2, 1000)
+    assert (page.first_offset, len(page.entries), page.more) == (5, 2, True)
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_pages_of_nothing(dropped: bool) -> None:
+    """S33: of a log that is new, and of one that has nothing any more."""
+    log = log_of(3 if dropped else 0)
+    while len(log):
+        log.drop_oldest()
+    end = 4 if dropped else 1
+    for page in (log.page_before(None, 5, 100), log.page_behind(0, 5, 100), log.page_behind(99, 5, 100)):
+        assert (page.first_offset, page.entries, page.more) == (end, (), False)

@@ -13,6 +13,7 @@ from rtm_sansio.messages import (
     BytesEntry,
     Done,
     Entries,
+    History,
     Hold,
     InboxPlace,
     Join,
@@ -240,6 +241,18 @@ class TestEntries:
         messages, skipped = server_decoder().decode(batch)
         assert messages == [Done(4), Entries("room", b"epoch", 7, [UnknownEntry(130)])]  # type: ignore[list-item]
         assert skipped == 1
+
+    def test_pages_of_history_grow(self) -> None:
+        """F-62, S50: as blocks do, with one bound for both."""
+        page = [23, 4, b"epoch", 7, False, [msgspec.to_builtins(self.ENTRIES[0]), [130, "new"]]]
+        messages, skipped = server_decoder().decode(encode([page]))
+        assert messages == [History(4, b"epoch", 7, False, [self.ENTRIES[0], UnknownEntry(130)])]  # type: ignore[list-item]
+        assert skipped == 0
+        half = [[128]] * 8192
+        batch = [[23, 4, b"epoch", 7, False, half], [5, "room", b"epoch", 7, half]]
+        assert len(server_decoder().decode(encode(batch))[0]) == 2
+        with pytest.raises(MalformedBatch, match="more than 16384 unknown entries"):
+            server_decoder().decode(encode([*batch, [23, 5, b"epoch", 7, False, [[128]]]]))
 
     def test_only_entries_grow(self) -> None:
         """S50: another message that does not decode is an error."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rtm_sansio._pacing import TokenBucket
+from rtm_sansio._pacing import TokenBucket, paced_burst
 
 
 def test_burst_then_rate():
@@ -40,6 +41,44 @@ def test_units():
     assert not bucket.try_take(0.0, 3.0)
     assert bucket.ready_at(3.0) >= 0.1
     assert bucket.try_take(bucket.ready_at(3.0), 3.0)
+
+
+def test_what_is_owed():
+    """S45, S55: what costs more than enough can be had when enough is there, and is owed; nothing is always there."""
+    bucket = TokenBucket(rate_per_second=10, burst=10, now=0.0, enough=5)
+    assert bucket.try_take(0.0, 6.0)
+    assert not bucket.has(0.0, 5.0)
+    assert bucket.ready_at(64.0) == pytest.approx(0.1, abs=0.01)
+    assert bucket.try_take(0.11, 64.0)
+    assert not bucket.try_take(5.0, 1.0)
+    assert bucket.try_take(5.0, 0.0)
+    assert bucket.ready_at() == pytest.approx(6.1, abs=0.02)
+    assert bucket.try_take(bucket.ready_at())
+
+
+@pytest.mark.parametrize(("burst", "paced"), [(1, 1), (2, 1), (3, 2), (511, 256), (512, 256), (2000, 1744)])
+def test_what_a_client_keeps_back(burst: int, paced: int):
+    """S45: as much as may be under way, and never more than half."""
+    assert paced_burst(burst, 256) == paced
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(1, 200),
+    st.lists(st.tuples(st.floats(0, 1.0), st.sampled_from([1, 2, 16, 32, 64])), max_size=60),
+)
+def test_client_and_server_agree(burst: int, asked: list[tuple[float, int]]):
+    """S45: what a client's bucket gives, the server's has, whatever the burst and whatever it costs."""
+    paced = paced_burst(burst, 256)
+    client = TokenBucket(rate_per_second=10, burst=paced, now=0.0)
+    server = TokenBucket(rate_per_second=10, burst=burst, now=0.0, enough=paced)
+    flood = TokenBucket(rate_per_second=20, burst=2 * burst, now=0.0, enough=burst)
+    now = 0.0
+    for wait, units in asked:
+        now = max(now + wait, client.ready_at(units))
+        assert client.try_take(now, units)
+        assert server.try_take(now, units)
+        assert flood.try_take(now, units)
 
 
 @settings(max_examples=40)

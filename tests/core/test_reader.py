@@ -9,8 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rtm_sansio._reader import LogReader, Wish
-from rtm_sansio.events import ChannelMessageReceived, LeaveCause, MemberJoined, MemberLeft, MessagesLost
-from rtm_sansio.messages import BytesEntry, Entries, Gap, JoinedEntry, LeftEntry, TextEntry, UnknownEntry
+from rtm_sansio.events import (
+    ChannelMessageReceived,
+    LeaveCause,
+    MemberCountChanged,
+    MemberJoined,
+    MemberLeft,
+    MembersResumed,
+    MessagesLost,
+)
+from rtm_sansio.messages import (
+    BytesEntry,
+    Entries,
+    Gap,
+    JoinedEntry,
+    LeftEntry,
+    MembersResumedEntry,
+    TextEntry,
+    UnknownEntry,
+)
 
 E1, E2 = b"epoch--1", b"epoch--2"
 
@@ -271,3 +288,32 @@ def test_each_entry_once_and_in_order(blocks: list[tuple[int, int]]):
             one.going()
             seen += offsets(take(one, texts(one.cursor + 1, 3))[1])
     assert seen == list(range(1, len(seen) + 1))
+
+
+def test_numbers_of_members():
+    """S38: a latest value, told once; behind a hold, a gap or the end of the mute it is told again."""
+    one = reader(max_events=2)
+    outputs: list[Any] = []
+
+    def told(member_count: int) -> Wish:
+        return one.take_count(member_count, outputs)
+
+    for member_count in (5, 5, 6):
+        assert told(member_count) is Wish.NOTHING
+    assert outputs == [MemberCountChanged(channel="c", member_count=count) for count in (5, 6)]
+    one.take_entries(Entries("c", E1, 1, [MembersResumedEntry()]), "alice", outputs)
+    assert outputs[-1] == MembersResumed(channel="c", offset=1)
+    told(6)
+    one.take_gap(Gap("c", E1, 5, 4), outputs)
+    told(6)
+    assert len(outputs) == 6
+    one.iterating(True, 0, 0)
+    told(7)
+    told(8)
+    assert told(9) is Wish.HOLD
+    assert told(10) is Wish.NOTHING
+    assert one.consumed(1, 0) is Wish.GO_ON
+    assert told(11) is Wish.NOTHING  # it comes again behind the answer
+    one.going()
+    told(12)
+    assert [event.member_count for event in outputs[6:]] == [7, 8, 12]

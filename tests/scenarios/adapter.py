@@ -17,8 +17,12 @@ from rtm_sansio import (
     Code,
     ConnectionStateChanged,
     EventsDropped,
+    HistoryPage,
+    MemberCountChanged,
     MemberJoined,
     MemberLeft,
+    MemberPage,
+    MembersResumed,
     MessagesLost,
     ReconnectProblem,
     RtmError,
@@ -56,6 +60,10 @@ def brief_of(event: Any) -> Brief:
             return "joined", event.uid, event.offset
         case MemberLeft():
             return "left", event.uid, event.cause.name, event.offset
+        case MemberCountChanged():
+            return "members", event.member_count
+        case MembersResumed():
+            return "members resumed", event.offset
         case MessagesLost():
             return "lost", event.count
         case ChannelLost():
@@ -153,6 +161,18 @@ class Actor(abc.ABC):
         """Call ``send``, and do not wait."""
 
     @abc.abstractmethod
+    def members(self, channel: str, *, after: str = "") -> MemberPage:
+        """Ask for a page of members, and wait for it."""
+
+    @abc.abstractmethod
+    def member_counts(self, *channels: str) -> dict[str, int]:
+        """Ask for the numbers of members, and wait for them."""
+
+    @abc.abstractmethod
+    def begin_history(self, channel: str, **options: Any) -> Pending:
+        """Ask for a page of the history, and do not wait."""
+
+    @abc.abstractmethod
     def renew(self, token: str) -> None:
         """Renew the token, and wait for it."""
 
@@ -182,6 +202,11 @@ class Actor(abc.ABC):
     def send(self, channel: str, *messages: str | bytes) -> list[int]:
         """Send one message after the other, and wait for each; returns their offsets."""
         return [self.begin_send(channel, message).result().offset for message in messages]
+
+    def history(self, channel: str, **options: Any) -> HistoryPage:
+        """The same, and wait for it."""
+        page: HistoryPage = self.begin_history(channel, **options).result()
+        return page
 
     def briefs(self, home: str = CLIENT_HOME) -> list[Brief]:
         """What was heard in a home so far."""

@@ -72,6 +72,16 @@ class AsyncioActor(RealActor):
     def begin_send(self, channel: str, message: str | bytes) -> Pending:
         return self._loop_thread.begin(self._channels[channel].send(message))
 
+    def members(self, channel: str, *, after: str = "") -> Any:
+        return self._loop_thread.run(self._channels[channel].members(after=after))
+
+    def member_counts(self, *channels: str) -> dict[str, int]:
+        counts: dict[str, int] = self._loop_thread.run(self._client.member_counts(channels))
+        return counts
+
+    def begin_history(self, channel: str, **options: Any) -> Pending:
+        return self._loop_thread.begin(self._channels[channel].history(**options))
+
     def renew(self, token: str) -> None:
         self._loop_thread.run(self._client.renew_token(token))
 

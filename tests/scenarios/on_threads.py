@@ -25,8 +25,8 @@ class ThreadedActor(RealActor):
         for event_type in get_args(ClientEvent):
             self._client.on(event_type, lambda event: self.record(CLIENT_HOME, event))
 
-    def _begin(self, call: Callable[..., Any], *arguments: Any) -> Pending:
-        return FuturePending(self._calls.submit(call, *arguments))
+    def _begin(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Pending:
+        return FuturePending(self._calls.submit(call, *arguments, **options))
 
     def begin_login(self, token: str = "good") -> Pending:
         return self._begin(self._client.login, self.uid, token)
@@ -67,6 +67,15 @@ class ThreadedActor(RealActor):
 
     def begin_send(self, channel: str, message: str | bytes) -> Pending:
         return self._begin(self._channels[channel].send, message)
+
+    def members(self, channel: str, *, after: str = "") -> Any:
+        return self._channels[channel].members(after=after)
+
+    def member_counts(self, *channels: str) -> dict[str, int]:
+        return self._client.member_counts(channels)
+
+    def begin_history(self, channel: str, **options: Any) -> Pending:
+        return self._begin(self._channels[channel].history, **options)
 
     def renew(self, token: str) -> None:
         self._client.renew_token(token)

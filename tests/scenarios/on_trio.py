@@ -105,6 +105,17 @@ class TrioActor(RealActor):
     def begin_send(self, channel: str, message: str | bytes) -> Pending:
         return self._begin(lambda: self._core.publish(channel, message, now=trio.current_time()))
 
+    def members(self, channel: str, *, after: str = "") -> Any:
+        return self._begin(lambda: self._core.list_members(channel, after=after, now=trio.current_time())).result()
+
+    def member_counts(self, *channels: str) -> dict[str, int]:
+        found = self._begin(lambda: self._core.count_members(channels, now=trio.current_time())).result()
+        counts: dict[str, int] = found.counts
+        return counts
+
+    def begin_history(self, channel: str, **options: Any) -> Pending:
+        return self._begin(lambda: self._core.read_history(channel, now=trio.current_time(), **options))
+
     def renew(self, token: str) -> None:
         self._begin(lambda: self._core.renew_token(token, now=trio.current_time())).result()
 

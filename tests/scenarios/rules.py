@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from rtm_sansio import (
+    ChannelSettings,
+    InvalidArgument,
     LoginFailed,
     LoginTimeout,
     NotLoggedIn,
@@ -646,3 +648,107 @@ def s52_nobody_iterates(world: World) -> None:
     alice.wait("lobby", "message", "bob", "59")
     assert alice.briefs("lobby")[0] == ("dropped", "lobby", 51)  # with bob's join
     assert alice.messages("lobby") == [f"{number}" for number in range(50, 60)]
+
+
+@scenario(max_snapshot_members=3, unmute_members=2)
+def s38_mute(world: World) -> None:
+    """S38: above the bound members are told how many there are, not who; below the lower one, who again."""
+    alice, bob, carol, dave = (world.actor(name) for name in ("alice", "bob", "carol", "dave"))
+    for actor in (alice, bob, carol):
+        actor.login()
+        actor.join("lobby")
+        alice.wait_count("lobby", len(world.actors[: world.actors.index(actor)]))
+    dave.login()
+    dave.join("lobby")
+    alice.wait("lobby", "members", 4)
+    alice.send("lobby", "the offsets have no holes")
+    for actor in (bob, carol, dave):
+        actor.wait("lobby", "message", "alice")
+    assert dave.briefs("lobby") == [("message", "alice", "the offsets have no holes", 0, 4)]
+    for actor, count, others in ((dave, 3, (alice, bob, carol)), (carol, 2, (alice, bob))):
+        actor.leave("lobby")
+        for other in others:
+            other.wait("lobby", "members", count)
+    bob.leave("lobby")
+    alice.wait("lobby", "members resumed", 5)
+    bob.join("lobby")
+    alice.wait("lobby", "joined", "bob", 6)
+    assert alice.members("lobby").uids == ("alice", "bob")
+    bob.leave("lobby")
+    alice.wait("lobby", "left", "bob", "LEFT", 7)
+
+
+@scenario(max_snapshot_members=2, unmute_members=2)
+def s47_members(world: World) -> None:
+    """S47: members in pages, in the order of their uids, each as of an offset; the next one begins behind the last."""
+    actors = [world.actor(name) for name in ("carol", "bob", "eve", "alice", "dave")]
+    for actor in actors:
+        actor.login()
+        actor.join("lobby", iterate=False)
+    alice = actors[3]
+    first = alice.members("lobby")
+    assert (first.uids, first.member_count, first.more) == (("alice", "bob"), 5, True)
+    actors[2].leave("lobby")
+    second = alice.members("lobby", after="bob")
+    assert (second.uids, second.member_count, second.more) == (("carol", "dave"), 4, False)
+    assert (second.epoch, second.offset) == (first.epoch, first.offset)
+
+
+@scenario()
+def s45_member_counts(world: World) -> None:
+    """S45: the numbers of members of up to 32 channels, joined or not."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby", iterate=False)
+    bob.join("den", iterate=False)
+    assert alice.member_counts("lobby", "den", "attic") == {"lobby": 2, "den": 1, "attic": 0}
+    rooms = [f"room {number}" for number in range(32)]
+    assert alice.member_counts(*rooms) == dict.fromkeys(rooms, 0)
+    with pytest.raises(InvalidArgument, match="more than 32 channels"):
+        alice.member_counts("lobby", *rooms)
+
+
+@scenario()
+def s33_history(world: World) -> None:
+    """S33: what the log still has, in pages, in either direction, through a reconnect and without effect on what is
+    delivered."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("lobby")
+    alice.send("lobby", *(f"{number}" for number in range(10)))  # at 3 to 12, behind the joins
+    newest = bob.history("lobby", limit=4)
+    assert [message.message for message in newest.messages] == ["6", "7", "8", "9"]
+    assert (newest.first_offset, newest.last_offset, newest.more) == (9, 12, True)
+    bob.link.cut(2.0)  # unseen: the call waits for the connection
+    page = bob.begin_history("lobby", before=newest.first_offset, limit=256)
+    older = page.result()
+    assert [type(event).__name__ for event in older.events[:2]] == ["MemberJoined", "MemberJoined"]
+    assert [message.message for message in older.messages] == ["0", "1", "2", "3", "4", "5"]
+    assert (older.epoch, older.first_offset, older.more) == (newest.epoch, 1, False)
+    again = bob.history("lobby", after=10)
+    assert [message.offset for message in again.messages] == [11, 12]
+    assert not again.more
+    alice.send("lobby", "live")
+    bob.wait("lobby", "message", "alice", "live")
+    assert bob.messages("lobby") == [*(f"{number}" for number in range(10)), "live"]
+    bob.check_changes(*LOGGED_IN)
+
+
+@scenario(
+    channel_settings=(ChannelSettings(pattern="news-*", member_events=False),),
+    member_count_interval_seconds=0.5,
+)
+def s38_no_member_events(world: World) -> None:
+    """S38: channels of a pattern tell how many members there are, and never who."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("news-1")
+    alice.wait("news-1", "members", 2)
+    bob.join("lobby")
+    bob.leave("news-1")
+    alice.wait("news-1", "members", 1)
+    assert alice.history("news-1").events == ()
+    assert bob.history("lobby").first_offset == 1

@@ -191,6 +191,20 @@ class VirtualActor(Actor):
     def begin_send(self, channel: str, message: str | bytes) -> Pending:
         return self._pending(self._client.post(channel, message))
 
+    def members(self, channel: str, *, after: str = "") -> Any:
+        return self._ask(lambda: self._core.list_members(channel, after=after, now=self._world.now)).result()
+
+    def member_counts(self, *channels: str) -> dict[str, int]:
+        found = self._ask(lambda: self._core.count_members(channels, now=self._world.now)).result()
+        counts: dict[str, int] = found.counts
+        return counts
+
+    def begin_history(self, channel: str, **options: Any) -> Pending:
+        return self._ask(lambda: self._core.read_history(channel, now=self._world.now, **options))
+
+    def _ask(self, command: Callable[[], int]) -> Pending:
+        return self._pending(self._client.call(command))
+
     def renew(self, token: str) -> None:
         self._client.call(lambda: self._core.renew_token(token, now=self._world.now), wait=True)
 

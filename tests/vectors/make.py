@@ -21,12 +21,14 @@ from rtm_sansio._encodings import JSON  # noqa: E402
 from rtm_sansio.messages import (  # noqa: E402
     BytesEntry,
     ChannelResult,
+    CountMembers,
     Done,
     Entries,
     Failed,
     Gap,
     Going,
     GoOn,
+    History,
     Hold,
     InboxPlace,
     Join,
@@ -36,12 +38,18 @@ from rtm_sansio.messages import (  # noqa: E402
     Leave,
     LeftEntry,
     Limits,
+    ListMembers,
     Login,
     LoginRefused,
     Logout,
+    MemberCount,
+    MemberCounts,
+    Members,
+    MembersResumedEntry,
     Progress,
     PublishBytes,
     PublishText,
+    ReadHistory,
     Renewed,
     RenewToken,
     Restored,
@@ -129,6 +137,12 @@ def messages() -> list[dict[str, Any]]:
         ("join", Join(4, "lobby")),
         ("leave", Leave(5, "lobby")),
         ("a new token", RenewToken(6, "another.token")),
+        ("members", ListMembers(7, "lobby")),
+        ("more members", ListMembers(8, "lobby", "bob")),
+        ("how many members", CountMembers(9, ("lobby", "den"))),
+        ("the newest history", ReadHistory(10, "lobby", 100)),
+        ("history before an offset", ReadHistory(11, "lobby", 100, 41)),
+        ("history behind an offset", ReadHistory(12, "lobby", 1, None, 40)),
     ]
     server: list[tuple[str, Any]] = [
         ("a new session", Welcome(SESSION, 1_700_000_060_000_000, 1, False, None, LIMITS, INBOX)),
@@ -149,9 +163,11 @@ def messages() -> list[dict[str, Any]]:
                     BytesEntry("bob", b"\x01\x02", SENT_AT),
                     JoinedEntry("carol"),
                     LeftEntry("carol", 2),
+                    MembersResumedEntry(),
                 ],
             ),
         ),
+        ("a number of members", MemberCount("lobby", 513)),
         ("a gap", Gap("lobby", EPOCH, 40, 17)),
         ("a gap of unknown size", Gap("lobby", OTHER_EPOCH, 0, None)),
         ("going", Going("lobby")),
@@ -163,6 +179,10 @@ def messages() -> list[dict[str, Any]]:
         ("renewed for ever", Renewed(6, None)),
         ("failed", Failed(3, 4303, "too large")),
         ("failed for a while", Failed(3, 4305, "too fast", 1.0)),
+        ("members", Members(7, EPOCH, 42, 3, ("alice", "bob"), True)),
+        ("numbers of members", MemberCounts(9, (2, 0))),
+        ("history", History(10, EPOCH, 41, True, [TextEntry("bob", "hi", SENT_AT), JoinedEntry("carol")])),
+        ("no history", History(12, EPOCH, 43, False, [])),
     ]
     found = [
         {"name": name, "from": side, "hex": encode_batch([message]).hex(), "batch": to_json([message])}
@@ -199,6 +219,12 @@ def readings() -> list[dict[str, Any]]:
         ("an unknown message of 128", "server", encode_batch([[128], [16, 5]])),
         ("an unknown message of 200 with anything in it", "client", encode_batch([[200, {"a": [1.5, None]}], [3, 1]])),
         ("an unknown entry of 128", "server", encode_batch([[5, "lobby", EPOCH, 1, [[128, 1], [3, "bob"]]]])),
+        (
+            "an unknown entry of 128 in history",
+            "server",
+            encode_batch([[23, 10, EPOCH, 1, False, [[128, 1], [3, "bob"]]]]),
+        ),
+        ("an unknown entry below 128 in history", "server", encode_batch([[23, 10, EPOCH, 1, False, [[127, 1]]]])),
         ("an int in place of a float", "server", encode_batch([[19, 6, 3600]])),
         ("a long form of a small number", "server", bytes.fromhex("9192d0 10 d20000 0005".replace(" ", ""))),
         ("an unknown message below 128", "server", encode_batch([[127, 1]])),
@@ -458,6 +484,41 @@ def client_conversations() -> list[dict[str, Any]]:
         .receive(10.0)
         .call(11.0, "renew_token", token="another.token")
         .receive(11.1, Renewed(2, 3600.0)),
+        Client("members in pages", "S47")
+        .joined()
+        .call(0.4, "list_members", channel="lobby")
+        .receive(0.5, Members(3, EPOCH, 10, 3, ("alice", "bob"), True))
+        .call(0.6, "list_members", channel="lobby", after="bob")
+        .receive(0.7, Members(4, EPOCH, 10, 3, ("carol",), False)),
+        Client("numbers of members", "S45")
+        .login()
+        .call(0.2, "count_members", channels=["lobby", "den"])
+        .receive(0.3, MemberCounts(2, (2, 0))),
+        Client("history", "S33 S43")
+        .joined()
+        .call(0.4, "read_history", channel="lobby", limit=2)
+        .receive(0.5, History(3, EPOCH, 9, True, [TextEntry("alice", "mine", SENT_AT), JoinedEntry("alice")]))
+        .call(0.6, "read_history", channel="lobby", before=9)
+        .receive(0.7, History(4, EPOCH, 7, False, [TextEntry("bob", "a", SENT_AT), MembersResumedEntry()]))
+        .call(0.8, "read_history", channel="lobby", after=10)
+        .receive(0.9, History(5, EPOCH, 11, False, [])),
+        Client("asked for again behind a resume", "S46")
+        .joined()
+        .call(0.4, "read_history", channel="lobby", limit=2)
+        .step(0.5, lost=True)
+        .step(1.1, opened=True)
+        .receive(1.2, Welcome(SESSION, 77, 2, True, None, LIMITS, INBOX), Restored((ChannelResult("lobby"),)))
+        .receive(1.3, History(3, EPOCH, 10, False, [JoinedEntry("alice")])),
+        Client("a channel that tells of no joins", "S38")
+        .login()
+        .call(0.2, "join", channel="lobby")
+        .receive(0.3, Joined(2, EPOCH, 10, 513, None), MemberCount("lobby", 513))
+        .receive(1.3, MemberCount("lobby", 480), MemberCount("lobby", 480))
+        .receive(1.4, Entries("lobby", EPOCH, 11, [MembersResumedEntry(), JoinedEntry("carol")])),
+        Client("an answer to something else", "S50")
+        .joined()
+        .call(0.4, "list_members", channel="lobby")
+        .receive(0.5, MemberCounts(3, (1,))),
     ]
     return [each.record for each in found]
 
@@ -607,6 +668,24 @@ def server_conversations() -> list[dict[str, Any]]:
         .login(0.0, "alice", "alice")
         .receive(0.1, "alice", Join(1, ""), Join(2, "a"), Join(3, "b"), PublishText(4, "b", "no member"))
         .receive(0.2, "alice", PublishBytes(5, "a", bytes(101))),
+        two("members in pages", "S47", max_snapshot_members=1, unmute_members=1).receive(
+            0.4, "alice", Progress(1, 2), ListMembers(2, "lobby"), ListMembers(3, "lobby", "alice")
+        ),
+        two("numbers of members", "S45").receive(0.4, "alice", CountMembers(2, ("lobby", "den", "lobby"))),
+        two("history", "S33")
+        .receive(0.4, "bob", PublishText(2, "lobby", "one"), PublishText(3, "lobby", "two"))
+        .receive(0.5, "alice", ReadHistory(2, "lobby", 2), ReadHistory(3, "lobby", 256, 3))
+        .receive(0.6, "alice", ReadHistory(4, "lobby", 1, None, 2), ReadHistory(5, "lobby", 1, None, 99)),
+        two("joins and leaves that are not told", "S38", max_snapshot_members=2, unmute_members=2)
+        .login(0.4, "carol", "carol")
+        .receive(0.5, "carol", Join(1, "lobby"))
+        .receive(2.0, "carol", Leave(2, "lobby"))
+        .receive(4.0, "bob", Leave(2, "lobby"))
+        .receive(4.1, "bob", Join(3, "lobby")),
+        two("lists that are refused", "S37 S45 S47", max_count_channels=2)
+        .receive(0.4, "alice", ListMembers(2, "den"), ReadHistory(3, "den", 1), CountMembers(4, ("a", "b", "c")))
+        .receive(0.5, "alice", CountMembers(5, ()), CountMembers(6, ("",)), ReadHistory(7, "lobby", 257))
+        .receive(0.6, "alice", ReadHistory(8, "lobby", 1, 1, 1)),
         Server("messages of a later version", "S50")
         .login(0.0, "alice", "alice")
         .step(0.1, on="alice", receive=encode_batch([[200, "anything"], [18, 1, "lobby", "a field"]]).hex()),

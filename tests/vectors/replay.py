@@ -257,8 +257,8 @@ class ClientReplay(_Replay):
         if name == "retry_now":
             command(now=self._now)
             return
-        positional = [from_json(each) for each in arguments.values()]
-        self._calls[command(*positional, now=self._now)] = step["call"]["as"]
+        named = {argument: from_json(each) for argument, each in arguments.items()}
+        self._calls[command(**named, now=self._now)] = step["call"]["as"]
 
     def _do_opened(self, step: Step) -> None:
         assert self._reader.head is None, "nothing is being opened"
