@@ -355,6 +355,8 @@ class Channels:
             frame = _entries_frame(channel.name, reading.epoch, reading.cursor + 1, reading.entries)
             self._transports.give(link, frame)
         cursor = reading.cursor + len(reading.entries)
+        if channel.name == INBOX and cursor > channel.end:  # announced before the hub knew of the session
+            channel.end = channel.flushed_end = cursor
         if reading.epoch == channel.epoch and cursor >= channel.flushed_end:
             self._go_live(link, channel)
         else:  # the last in the row of those to be fed

@@ -104,9 +104,7 @@ class Bench:
         assert self.session is not None
         session = self.session
         self(
-            DetachSession(
-                uid=uid, session_id=session.session_id, attach=session.attach, silent_seconds=silent_seconds
-            )
+            DetachSession(uid=uid, session_id=session.session_id, attach=session.attach, silent_seconds=silent_seconds)
         )
 
     def logout(self, uid: str = "alice") -> None:
@@ -525,6 +523,9 @@ class TestBounds:
         bench.login()
         reading = bench.read()
         assert (reading.gap, reading.lost, len(reading.entries)) == (True, 6, 4)
+        bench.confirm(3)
+        bench.login()
+        assert bench.read().lost == 6
         bench.confirm(6)
         bench.login()
         assert (bench.read().gap, len(bench.read().entries)) == (False, 4)
