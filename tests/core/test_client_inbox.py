@@ -26,6 +26,7 @@ from rtm_sansio.messages import (
     GoOn,
     Hold,
     InboxPlace,
+    Logout,
     PeerBytes,
     PeerBytesEntry,
     PeerSent,
@@ -349,6 +350,19 @@ class TestConfirming:
         rig.call("send_to_peer", "bob", "x")
         progress, message = rig.server.received[-2:]
         assert (progress.inbox, type(message)) == (1, PeerText)
+
+    def test_with_a_logout(self) -> None:
+        """S7, S56: or it would come again at the next login."""
+        rig = connected()
+        rig.advance(1.5)
+        arrive(rig, 1, "a")
+        rig.call("logout")
+        progress, logout = rig.server.received[-2:]
+        assert (progress.inbox, type(logout)) == (1, Logout)
+        rig = connected()
+        rig.lose()
+        rig.call("logout")
+        assert rig.server.of_type(Logout) == []
 
     def test_on_the_next_transport(self) -> None:
         """S56: what the last one could not tell."""

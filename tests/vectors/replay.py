@@ -38,6 +38,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
         *get_args(wire.ServerMessage),
         *get_args(wire.Entry),
         wire.WantedChannel,
+        wire.WantedInbox,
+        wire.InboxPlace,
         wire.ChannelResult,
         wire.Limits,
         wire.UnknownEntry,
@@ -248,8 +250,9 @@ class ClientReplay(_Replay):
         if name == "retry_now":
             command(now=self._now)
             return
+        options = {option: arguments.pop(option) for option in ("offline", "description") if option in arguments}
         positional = [from_json(each) for each in arguments.values()]
-        self._calls[command(*positional, now=self._now)] = step["call"]["as"]
+        self._calls[command(*positional, **options, now=self._now)] = step["call"]["as"]
 
     def _do_opened(self, step: Step) -> None:
         assert self._reader.head is None, "nothing is being opened"
