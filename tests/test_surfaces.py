@@ -88,7 +88,7 @@ def test_members(name: str) -> None:
 def test_every_call_has_a_timeout(name: str) -> None:
     """Whatever waits for a server can be bounded."""
     for package in (rtm_sync, rtm_async):
-        for member in ("login", "logout", "renew_token", "join", "send", "leave"):
+        for member in ("login", "logout", "renew_token", "send_to_peer", "join", "send", "leave"):
             function = getattr(getattr(package, name), member, None)
             if function is not None:
                 timeout = inspect.signature(function).parameters["timeout"]
@@ -183,6 +183,7 @@ AT_FIRST: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "ban of a text": (InvalidArgument, "invalid_ban", lambda scene: scene.server.ban("alice", "1")),
     "logout at first": (NotLoggedIn, "not_logged_in", lambda scene: scene.client.logout()),
     "join at first": (NotConnected, "not_connected", lambda scene: scene.client.join("lobby")),
+    "message at first": (NotConnected, "not_connected", lambda scene: scene.client.send_to_peer("bob", "x")),
     "retry at first": (InvalidState, "invalid_state", lambda scene: scene.client.retry_now()),
     "uid": (InvalidArgument, "invalid_uid", lambda scene: scene.client.login("ü")),
     "token": (InvalidArgument, "invalid_token", lambda scene: scene.client.login("alice", 7)),
@@ -197,6 +198,18 @@ AT_FIRST: dict[str, tuple[type[RtmError], str, Mistake]] = {
 MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "second login": (InvalidState, "invalid_state", lambda scene: scene.client.login("alice")),
     "second join": (InvalidState, "already_joined", lambda scene: scene.client.join("lobby")),
+    "peer": (InvalidArgument, "invalid_uid", lambda scene: scene.client.send_to_peer("ü", "x")),
+    "message to a peer": (InvalidArgument, "invalid_message", lambda scene: scene.client.send_to_peer("bob", 7)),
+    "description": (
+        InvalidArgument,
+        "invalid_description",
+        lambda scene: scene.client.send_to_peer("bob", "x", description=b"x"),
+    ),
+    "timeout of a message to a peer": (
+        InvalidArgument,
+        "invalid_timeout",
+        lambda scene: scene.client.send_to_peer("bob", "x", timeout=0),
+    ),
     "channel": (InvalidArgument, "invalid_channel", lambda scene: scene.client.join("ü")),
     "body": (InvalidArgument, "invalid_message", lambda scene: scene.channel.send(7)),
     "large body": (InvalidArgument, "message_too_large", lambda scene: scene.channel.send(bytes(40_000))),
