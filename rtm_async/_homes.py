@@ -111,7 +111,7 @@ class Homes:
     # --- iterations
 
     def _is_current(self, home: Home) -> bool:
-        return self.by_name.get(home.queue.home) is home
+        return self.by_name.get(home.queue.home) is home and not home.queue.ended
 
     def begin_iterating(self, home: Home) -> None:
         """Somebody iterates: from now on it is lossless."""

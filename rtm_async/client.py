@@ -45,6 +45,7 @@ from rtm_sansio.events import (
     JoinReceipt,
     MemberCounts,
     MemberPage,
+    PeerDelivery,
     RequestCompleted,
     RequestErred,
     SendReceipt,
@@ -406,6 +407,31 @@ class Client:
         return _done(loop)
 
     # --- channels and events
+
+    async def send_to_peer(
+        self,
+        uid: str,
+        message: str | bytes,
+        offline: bool = False,
+        *,
+        description: str = "",
+        timeout: float | None = None,
+    ) -> PeerDelivery:
+        """Send a message to a user, with a ``description`` if you like; returns where it went (S36): ``received``,
+        ``kept`` or neither. None of them says that somebody has read it.
+
+        With ``offline`` it is kept for a user who is not there, if that one was here within 30 days: for 7 days, 200
+        messages at most, 20 of them from one sender (S55). The receiver finds it in ``events()``, as a
+        MessageReceived. While the connection is interrupted the call waits, for at most ``timeout`` seconds (the
+        config's ``request_timeout_seconds`` if None), and then raises RequestTimeout. Other errors:
+        InvalidArgument, NotConnected, RequestRefused (with the code ``inbox_full`` or ``sender_share`` if there is no
+        room), RequestAbandoned; their ``outcome`` says whether it may have been sent.
+        """
+        check_timeout(timeout)
+        self._enter()
+        command = partial(self._core.send_to_peer, uid, message, offline=offline, description=description)
+        delivery: PeerDelivery = await self._calls.request(command, timeout, soon=True)
+        return delivery
 
     async def join(self, channel: str, *, echo: bool = False, timeout: float | None = None) -> Channel:
         """Join a channel: what is sent to it from then on arrives (S47).

@@ -35,7 +35,7 @@ from .messages import (
 class Channels:
     """One reader for each joined channel. What is to be said to the server is returned, for the caller to post."""
 
-    __slots__ = ("_config", "_inbox", "_joining", "_outputs", "_readers", "_results", "_stated", "own_uid")
+    __slots__ = ("_config", "_inbox", "_iterated", "_joining", "_outputs", "_readers", "_results", "_stated", "own_uid")
 
     def __init__(self, config: ClientConfig, outputs: list[Any]) -> None:
         self._config = config
@@ -43,6 +43,7 @@ class Channels:
         self.own_uid = ""
         self._readers: dict[str, LogReader] = {}  # of channels, and under the name INBOX of one's own inbox
         self._inbox: InboxReader | None = None
+        self._iterated = False  # the client's own events: perhaps before there is an inbox
         self._joining: dict[str, bool] = {}  # those whose join is unanswered, and whether they are to echo
         self._stated: dict[str, bool] = {}  # the channels named in the last statement, and whether with a cursor
         self._results: dict[str, ChannelResult] = {}
@@ -56,12 +57,12 @@ class Channels:
     def welcomed(self, place: InboxPlace, *, is_new: bool) -> None:
         """A welcome says where the inbox of its session begins; one that is read already goes on behind its cursor
         (S56)."""
-        check_place(place.epoch, max(place.cursor, place.kept_until))
-        if min(place.cursor, place.kept_until) < 0:
-            raise ProtocolViolation("an inbox that begins before its first entry")
+        check_place(place.epoch, place.cursor)
+        check_place(place.epoch, place.kept_until)
         if self._inbox is None:
             config = self._config
             self._inbox = InboxReader(place, max_events=config.max_queued_events, max_bytes=config.max_queued_bytes)
+            self._inbox.iterating(self._iterated, 0, 0)
             self._readers[INBOX] = self._inbox
         elif is_new:
             self._inbox.begin_session(place)
@@ -131,9 +132,10 @@ class Channels:
         del self._readers[channel]
 
     def clear(self) -> None:
-        """The session is over: no channel is left."""
+        """The session is over: no channel is left, and nobody iterates what the next one has."""
         self._readers.clear()
         self._inbox = None
+        self._iterated = False
         self._joining.clear()
         self._stated.clear()
         self._results.clear()
@@ -213,12 +215,14 @@ class Channels:
             reader.going()
 
     def iterating(self, home: str, on: bool, backlog_events: int, backlog_bytes: int) -> Hold | GoOn | None:
-        """The app begins or ends to iterate the events of a channel (S52)."""
+        """The app begins or ends to iterate the events of a channel, or the client's own (S52)."""
+        if home == INBOX:
+            self._iterated = on
         reader = self._readers.get(home)
         return None if reader is None else _message(reader, reader.iterating(on, backlog_events, backlog_bytes))
 
     def consumed(self, home: str, count: int, byte_count: int) -> Hold | GoOn | None:
-        """The app took events out of the queue of a channel (S52)."""
+        """The app took events out of the queue of a home (S52)."""
         reader = self._readers.get(home)
         return None if reader is None else _message(reader, reader.consumed(count, byte_count))
 

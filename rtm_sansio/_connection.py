@@ -130,6 +130,7 @@ class Connection:
 
     def _depart(self, request_id: int) -> bool:
         """DISCONNECTED at once. Whether the server is still to confirm the request."""
+        self._conversation.confirm_before(request_id)
         link = self._leave_session()
         self._switch(Trigger.LOGOUT_CALLED)
         call = self._login_call

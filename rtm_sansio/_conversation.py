@@ -206,6 +206,13 @@ class Conversation:
             self._link.post_first(Progress(*progress))
         self._context.timers.clear(ClientTimer.PROGRESS)
 
+    def confirm_before(self, logout: int) -> None:
+        """Before the logout of this number: what has arrived need not come again at the next login (S56)."""
+        if self._link is not None:
+            progress = self._progress(logout)
+            if progress != self._progress_told:
+                self._link.post_first(Progress(*progress))
+
     def post_progress(self) -> None:
         """The timer: what no batch has carried goes alone."""
         link = self._link
@@ -213,10 +220,10 @@ class Conversation:
             self._progress_told = self._progress()
             link.post(Progress(*self._progress_told))
 
-    def _progress(self) -> tuple[int, int, int]:
+    def _progress(self, next_number: int | None = None) -> tuple[int, int, int]:
         session = self._session
         assert session is not None
-        lowest = self._requests.lowest(self._context.last_request_id + 1)
+        lowest = self._requests.lowest(next_number or self._context.last_request_id + 1)
         return session.attach, lowest, self._channels.inbox_position(session.inbox_epoch)
 
     def progress_changed(self) -> None:

@@ -8,13 +8,13 @@ from hmac import compare_digest
 
 from ._engine_attributes import AttributeStore
 from ._engine_bytes import ByteBudget
-from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox
+from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox, Shares
 from ._engine_outcomes import SessionPart
 from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
 from ._engine_statuses import UNKNOWN, StatusBoard
 from .codes import Code
 from .events import LeaveCause
-from .logs import Reading
+from .logs import Log, Reading
 from .operations import (
     OFFLINE,
     ONLINE,
@@ -52,6 +52,7 @@ from .operations import (
 )
 
 _PAST_LOGINS = 16
+_STALE_SWEEPS = 1024
 _USERS_PER_TICK = 256
 _TODOS_PER_TAKE = 256
 _NEXT_PART_SECONDS = 0.001
@@ -161,6 +162,7 @@ class UserHomes:
         budget.sources.append(lambda: [home.inbox for home in self._homes.values() if home.inbox is not None])
         self._homes: dict[str, _UserHome] = {}
         self._idle = IdleList(config.max_idle_users, max(config.login_memory_seconds, config.kept_for_seconds))
+        self._shares = Shares(config.max_kept_bytes_of_sender)
         self._sweeps: list[tuple[float, str]] = []
         self._statuses = StatusBoard(context)
         self._silences: list[tuple[float, str]] = []  # when detached sessions become unreachable
@@ -195,8 +197,9 @@ class UserHomes:
         while self._sweeps and self._sweeps[0][0] <= now:
             deadline, uid = heapq.heappop(self._sweeps)
             home = self._homes.get(uid)
-            if home is not None and home.inbox is not None and home.inbox.swept_at == deadline:
-                self._sweep(home.inbox, uid)
+            inbox = None if home is None else home.inbox
+            if inbox is not None and inbox.swept_at == deadline:
+                self._sweep(inbox, uid)
         if self._collect_overdue():
             self._context.announce(self._context.nodes, ToDosWaiting())
         self._forget_idle()
@@ -399,7 +402,7 @@ class UserHomes:
 
     def _inbox(self, home: _UserHome) -> Inbox:
         if home.inbox is None:
-            home.inbox = Inbox(self._context)
+            home.inbox = Inbox(self._context, self._shares)
         return home.inbox
 
     def append_to_inbox(self, operation: AppendToInbox) -> InboxAppended:
@@ -410,13 +413,13 @@ class UserHomes:
         home = self._home(operation.uid)
         inbox = self._inbox(home)
         known = home.left_at is not None and home.left_at + self._config.kept_for_seconds > self._context.now
-        answer, block = inbox.append(operation.items, self._where(home), known=known)
+        answer, blocks = inbox.append(operation.items, self._where(home), known=known)
         self._budget.bound(inbox)
-        if inbox.swept_at is None:
-            self._sweep(inbox, home.uid)
+        self._schedule_sweep(inbox, home.uid)
         session = home.session
-        if block is not None and session is not None and session.attached:
-            self._context.announce((session.node,), BlockAnnounced(log=home_of_user(home.uid), block=block))
+        if session is not None and session.attached:
+            for block in blocks:
+                self._context.announce((session.node,), BlockAnnounced(log=home_of_user(home.uid), block=block))
         return answer
 
     def _where(self, home: _UserHome) -> int:
@@ -433,16 +436,31 @@ class UserHomes:
             self._budget.count(inbox)
 
     def read(self, uid: str, operation: ReadLog) -> Reading:
-        """An inbox from a cursor."""
-        return self._inbox(self._home(uid)).log.read(operation.epoch, operation.cursor, operation.max_bytes)
+        """An inbox from a cursor. One that nobody knows is empty, and stays unknown."""
+        home = self._homes.get(uid)
+        log = Log(b"") if home is None else self._inbox(home).log
+        return log.read(operation.epoch, operation.cursor, operation.max_bytes)
 
     def _sweep(self, inbox: Inbox, uid: str) -> None:
         """Forget what has had its time, and see when there will be something again."""
-        deadline = inbox.sweep()
+        inbox.swept_at = None
+        inbox.sweep()
         self._budget.count(inbox)
-        inbox.swept_at = None if deadline is None else max(deadline, self._context.now + SWEEP_SECONDS)
-        if inbox.swept_at is not None:
-            heapq.heappush(self._sweeps, (inbox.swept_at, uid))
+        self._schedule_sweep(inbox, uid)
+
+    def _schedule_sweep(self, inbox: Inbox, uid: str) -> None:
+        deadline = inbox.forget_at()
+        if deadline is None:
+            return
+        deadline = max(deadline, self._context.now + SWEEP_SECONDS)
+        if inbox.swept_at is not None and inbox.swept_at <= deadline:
+            return
+        inbox.swept_at = deadline
+        heapq.heappush(self._sweeps, (deadline, uid))
+        if len(self._sweeps) > 2 * len(self._homes) + _STALE_SWEEPS:
+            inboxes = [(home.inbox, uid) for uid, home in self._homes.items() if home.inbox is not None]
+            self._sweeps = [(one.swept_at, uid) for one, uid in inboxes if one.swept_at is not None]
+            heapq.heapify(self._sweeps)
 
     # ------------------------------------------------------------------------------------------------ status
 
@@ -665,6 +683,7 @@ class UserHomes:
                 self._idle.add(uid, now)
             else:
                 if home.inbox is not None:
+                    home.inbox.forget()
                     self._budget.forget(home.inbox)
                 del self._homes[uid]
 

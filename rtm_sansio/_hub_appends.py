@@ -9,6 +9,7 @@ from ._hub_channels import Channels
 from ._hub_engine import EnginePort
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, Gathered, HubContext, WatchedLog
+from .codes import Code
 from .messages import (
     BytesEntry,
     Failed,
@@ -74,6 +75,19 @@ class Appends:
         self._on_answered = on_answered
         self._outboxes: dict[str, _Outbox] = {}
         self._ready: dict[_Outbox, None] = {}
+        config = context.config
+        self._refusals: dict[int, str] = {
+            Code.NOT_A_MEMBER: "the session is no member of the channel; join it first",
+            Code.STALE_REQUEST: "the request is older than what the client called answered",
+            Code.INBOX_FULL: (
+                f"as much is kept for the user as may be, {config.max_kept_messages} messages or "
+                f"{config.max_inbox_bytes} bytes; send it again when the user is there"
+            ),
+            Code.SENDER_SHARE: (
+                f"as much of yours is kept as may be, {config.max_kept_of_sender} messages for one user and "
+                f"{config.max_kept_bytes_of_sender} bytes for all; send it again when the user is there"
+            ),
+        }
 
     def publish(self, session: AttachedSession, message: PublishText | PublishBytes) -> bool:
         """Gather a message to a channel; False if there is no room for it."""
@@ -167,7 +181,7 @@ class Appends:
             if link is not None:
                 sent_at = repeated.get(place, item.sent_at)
                 if result < 0:
-                    reply(link, Failed(item.number, -result, "the message was not appended"))
+                    reply(link, Failed(item.number, -result, self._refusals.get(-result, "the message was refused")))
                 elif epoch is None:
                     reply(link, PeerSent(item.number, result == _RECEIVED, result == _KEPT, sent_at))
                 else:

@@ -81,10 +81,11 @@ class Channels:
         session.inbox = inbox = self._use(home_of_user(session.uid), INBOX)
         if inbox.epoch != start.epoch or inbox.end < start.end:
             for live in inbox.live:
-                live.clear()  # of a session that is about to be dropped
+                live.clear()  # of a session that has ended, and is about to be dropped here
             inbox.fresh.clear()
             self._fresh.pop(inbox, None)
-            inbox.epoch, inbox.end, inbox.flushed_end = start.epoch, start.end, start.end
+            inbox.epoch = start.epoch
+            inbox.end = inbox.flushed_end = start.end
         if self._engine.is_external and not inbox.watched:
             self._schedule_comparison(inbox)
         inbox.watched = True
@@ -269,7 +270,7 @@ class Channels:
 
         def on_read(reading: Reading) -> None:
             channel.reading_hole = False
-            if not channel.watched:
+            if not channel.watched or _is_of_another_session(channel, channel.epoch, reading):
                 return
             if reading.gap:
                 self._start_anew(channel, reading)
@@ -432,6 +433,9 @@ class Channels:
         self._feeding[link] = None
         if session.positions.get(channel) is not position:
             return  # held, left, or placed anew meanwhile
+        if _is_of_another_session(channel, session.inbox_start.epoch, reading):
+            del session.positions[channel]
+            return
         if reading.cursor < position.given:
             # It was given this before. Only who asks for it again pays: not who is slow, or comes back (S49, S51).
             units = 1 + sum(map(len, reading.entries)) // _BYTES_PER_UNIT
@@ -449,10 +453,18 @@ class Channels:
                 _entries_frame(link.encoding, channel.name, reading.epoch, reading.cursor + 1, reading.entries),
             )
         cursor = reading.cursor + len(reading.entries)
+        if channel.name == INBOX and cursor > channel.end:  # announced before the hub knew of the session
+            channel.end = channel.flushed_end = cursor
         if reading.epoch == channel.epoch and cursor >= channel.flushed_end:
             self._go_live(link, channel)
         else:  # the last in the row of those to be fed
             self._remember(link, session, channel, Position(reading.epoch, cursor, position.given))
+
+
+def _is_of_another_session(log: WatchedLog, epoch: bytes, reading: Reading) -> bool:
+    """Whether an inbox began anew with a later ``login``: this session, of which the hub will hear that it has ended,
+    gets nothing of that (S30, S56)."""
+    return log.name == INBOX and reading.epoch != epoch
 
 
 def _runs_of(blocks: list[Block], room: int) -> Iterator[tuple[int, list[bytes]]]:

@@ -63,10 +63,10 @@ class Statements:
             return
         session.stated = True
         statement = _Statement(session)
-        if session.inbox is not None:  # first of all (S56)
-            start = session.inbox_start
-            place = want.inbox or WantedInbox(start.epoch, start.cursor)
-            statement.placements.append((session.inbox, place.epoch, place.cursor))
+        assert session.inbox is not None  # as long as a transport serves the session
+        start = session.inbox_start
+        place = want.inbox or WantedInbox(start.epoch, start.cursor)
+        statement.placements.append((session.inbox, place.epoch, place.cursor))  # first of all (S56)
         self._restore_statuses(statement, want.statuses)
         if want.attributes is not None:  # which the engine takes once for each session
             statement.open += 1

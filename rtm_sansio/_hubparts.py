@@ -215,7 +215,7 @@ class AttachedSession:
         self.stale: dict[WatchedUser, None] | None = None  # of those, whose latest state it was not told
         self.inbox: WatchedLog | None = None
         self.inbox_start = inbox_start
-        self.inbox_confirmed = 0  # as the engine was told (S56)
+        self.inbox_confirmed = inbox_start.cursor  # as the engine knows (S56)
         self.link: ServerLink | None = link
         self.uid = uid
         self.session_id = session_id

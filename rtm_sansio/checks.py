@@ -179,14 +179,20 @@ def check_description(description: str) -> None:
         raise InvalidArgument(
             f"a description must be a str, not {type(description).__name__}", code="invalid_description"
         )
-    body_size(description)
+    try:
+        description.encode()
+    except UnicodeEncodeError as fault:
+        raise InvalidArgument(
+            f"the description cannot be encoded as UTF-8 ({fault.reason} at {fault.start})", code="invalid_description"
+        ) from fault
 
 
 def check_body(message: str | bytes, max_bytes: int, description: str = "") -> None:
     """Raise unless ``message`` is str or bytes of at most ``max_bytes``, with its description."""
     size = body_size(message) + body_size(description)
     if size > max_bytes:
-        raise InvalidArgument(f"the message has {size} bytes; the limit is {max_bytes}", code="message_too_large")
+        what = "the message with its description" if description else "the message"
+        raise InvalidArgument(f"{what} has {size} bytes; the limit is {max_bytes}", code="message_too_large")
 
 
 def check_token(token: str) -> None:

@@ -660,6 +660,8 @@ class ClientCore:
 
     def _on_gap(self, gap: Gap) -> None:
         wish = self._channels.take_gap(gap)
+        if gap.log == INBOX:
+            self._conversation.progress_changed()
         if wish is not None:
             self._conversation.post(wish)
 

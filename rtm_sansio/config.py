@@ -241,6 +241,9 @@ class ServerConfig(_Settings):
     """Messages that are kept for one user (S55)."""
     max_kept_of_sender: int = 20
     """Of those, the messages of one sender (S55)."""
+    max_kept_bytes_of_sender: int = 4 * 1024 * 1024
+    """Bytes that one sender has in all inboxes of an embedded engine, sent with ``offline`` and not confirmed: whoever
+    writes to many users does not fill the memory (S55)."""
     max_inbox_bytes: int = 1024 * 1024
     """Bytes of one inbox (S55)."""
     todo_patience_seconds: float = 2.0

@@ -311,7 +311,10 @@ class Hub:
             return
         if progress.lowest_unanswered > session.lowest_unanswered:
             session.lowest_unanswered = progress.lowest_unanswered
-        if progress.inbox > session.inbox_confirmed and progress.attach == session.attach:
+        inbox = session.inbox
+        assert inbox is not None  # as long as a transport serves the session
+        # Beyond the end there is nothing that it could have: one that says so is not believed (S48).
+        if session.inbox_confirmed < progress.inbox <= inbox.end and progress.attach == session.attach:
             session.inbox_confirmed = progress.inbox
             self._engine.call(ConfirmInbox(uid=session.uid, session_id=session.session_id, position=progress.inbox))
         if progress.attach == session.attach and not session.confirmed:

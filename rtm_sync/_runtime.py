@@ -87,7 +87,7 @@ class _End:
 class Home:
     """The events of a channel, or of the client itself, and who iterates them. Belongs to the I/O thread."""
 
-    __slots__ = ("_max_own", "feed", "name", "queue")
+    __slots__ = ("_max_own", "_others_fed", "feed", "name", "others_taken", "queue")
 
     def __init__(self, name: str, config: ClientConfig) -> None:
         self.name = name
@@ -100,6 +100,9 @@ class Home:
         )
         self.feed: SimpleQueue[Any] | None = None
         """What the iterator reads, while there is one: events then wait here and not in the queue."""
+        self._others_fed = 0
+        self.others_taken = 0
+        """How many events that stand in no log the iterator's thread has taken, of all that it was fed."""
 
     def put(self, event: Any) -> None:
         """An event arrives."""
@@ -107,8 +110,10 @@ class Home:
             self.queue.put(event)
         else:
             self.feed.put(event)
-            if not self.name and self.feed.qsize() > self._max_own:
-                self._shorten(self.feed)
+            if not self.queue.counts(event):
+                self._others_fed += 1
+                if self._others_fed - self.others_taken > self._max_own:
+                    self._shorten(self.feed)
 
     def _shorten(self, feed: SimpleQueue[Any]) -> None:
         """Most of the client's own events stand in no log that could be held (S52): half of those go, the oldest, and
@@ -117,8 +122,8 @@ class Home:
         others = [event for event in events if not self.queue.counts(event)]
         gone = set(map(id, others[: -max(1, self._max_own // 2)]))
         dropped = sum(event.count if type(event) is EventsDropped else 1 for event in events if id(event) in gone)
-        if dropped:
-            feed.put(EventsDropped(home=self.name, count=dropped))
+        self._others_fed -= len(gone) - 1
+        feed.put(EventsDropped(home=self.name, count=dropped))
         for event in events:
             if id(event) not in gone:
                 feed.put(event)
@@ -138,8 +143,10 @@ class Home:
         self.queue.start_iterating()
         self.feed = feed
         count, size = self.queue.backlog
+        self._others_fed = self.others_taken = 0
         while (event := self.queue.pop()) is not None:
             feed.put(event)
+            self._others_fed += not self.queue.counts(event)
         if self.queue.ended:
             feed.put(_End(self._end_error()))
         return count, size
@@ -228,7 +235,11 @@ class EventIterator(Iterator[E], Generic[E]):
                 if event.error is not None:
                     raise event.error
                 break
-            if self._home is not None and self._home.queue.counts(event):
+            home = self._home
+            assert home is not None  # there was no event before it
+            if not home.queue.counts(event):
+                home.others_taken += 1
+            else:
                 self._count += 1
                 self._bytes += event_bytes(event)
                 if self._count >= self._report_count or self._bytes >= self._report_bytes:

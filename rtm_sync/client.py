@@ -30,6 +30,7 @@ from rtm_sansio.events import (
     JoinReceipt,
     MemberCounts,
     MemberPage,
+    PeerDelivery,
     SendReceipt,
     TokenReceipt,
 )
@@ -203,6 +204,39 @@ class Client:
         """
         self._runtime.start()
         self._runtime.driver.call(lambda now: self._runtime.core.retry_now(now=now))
+
+    # --- messages to users
+
+    def send_to_peer(
+        self,
+        uid: str,
+        message: str | bytes,
+        offline: bool = False,
+        *,
+        description: str = "",
+        timeout: float | None = None,
+    ) -> PeerDelivery:
+        """Send a message to a user, with a ``description`` if you like; returns where it went (S36): ``received``,
+        ``kept`` or neither. None of them says that somebody has read it.
+
+        With ``offline`` it is kept for a user who is not there, if that one was here within 30 days: for 7 days, 200
+        messages at most, 20 of them from one sender (S55). The receiver finds it in ``events()``, as a
+        MessageReceived. Blocks while 256 requests are unanswered, and through interruptions. ``timeout`` is in seconds
+        for all of it (default: ``request_timeout_seconds`` of the config). Raises InvalidArgument, NotConnected, a
+        RequestFailed that says whether the server may have carried it out (with the code ``inbox_full`` or
+        ``sender_share`` if there is no room), ClientClosed.
+        """
+        check_timeout(timeout)
+        runtime = self._runtime
+        seconds = runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+
+        def send(now: float) -> int:
+            return runtime.core.send_to_peer(
+                uid, message, offline=offline, description=description, timeout_seconds=_left(deadline, now), now=now
+            )
+
+        return cast(PeerDelivery, runtime.request(send, timeout=seconds))
 
     # --- channels and events
 

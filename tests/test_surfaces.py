@@ -27,7 +27,18 @@ from rtm_sansio import (
 )
 
 CLASSES = ["Client", "Channel", "Server"]
-WAITING = ["login", "logout", "renew_token", "join", "member_counts", "send", "members", "history", "leave"]
+WAITING = [
+    "login",
+    "logout",
+    "renew_token",
+    "send_to_peer",
+    "join",
+    "member_counts",
+    "send",
+    "members",
+    "history",
+    "leave",
+]
 
 # Names of the protocols of "with", "for" and iterators, in both worlds.
 TWINS = {
@@ -185,6 +196,7 @@ AT_FIRST: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "logout at first": (NotLoggedIn, "not_logged_in", lambda scene: scene.client.logout()),
     "counts at first": (NotConnected, "not_connected", lambda scene: scene.client.member_counts(["lobby"])),
     "join at first": (NotConnected, "not_connected", lambda scene: scene.client.join("lobby")),
+    "message at first": (NotConnected, "not_connected", lambda scene: scene.client.send_to_peer("bob", "x")),
     "retry at first": (InvalidState, "invalid_state", lambda scene: scene.client.retry_now()),
     "uid": (InvalidArgument, "invalid_uid", lambda scene: scene.client.login("ü")),
     "token": (InvalidArgument, "invalid_token", lambda scene: scene.client.login("alice", 7)),
@@ -199,6 +211,18 @@ AT_FIRST: dict[str, tuple[type[RtmError], str, Mistake]] = {
 MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "second login": (InvalidState, "invalid_state", lambda scene: scene.client.login("alice")),
     "second join": (InvalidState, "already_joined", lambda scene: scene.client.join("lobby")),
+    "peer": (InvalidArgument, "invalid_uid", lambda scene: scene.client.send_to_peer("ü", "x")),
+    "message to a peer": (InvalidArgument, "invalid_message", lambda scene: scene.client.send_to_peer("bob", 7)),
+    "description": (
+        InvalidArgument,
+        "invalid_description",
+        lambda scene: scene.client.send_to_peer("bob", "x", description=b"x"),
+    ),
+    "timeout of a message to a peer": (
+        InvalidArgument,
+        "invalid_timeout",
+        lambda scene: scene.client.send_to_peer("bob", "x", timeout=0),
+    ),
     "channel": (InvalidArgument, "invalid_channel", lambda scene: scene.client.join("ü")),
     "body": (InvalidArgument, "invalid_message", lambda scene: scene.channel.send(7)),
     "large body": (InvalidArgument, "message_too_large", lambda scene: scene.channel.send(bytes(40_000))),

@@ -35,6 +35,7 @@ from rtm_sansio.events import (
     MemberJoined,
     MemberLeft,
     MembersResumed,
+    MessageReceived,
     MessagesLost,
     ReconnectProblem,
     TokenExpired,
@@ -171,6 +172,11 @@ def describe(event: Any) -> Parts:
         case ChannelMessageReceived():
             text = event.message if isinstance(event.message, str) else repr(event.message)
             return (*_in(event.channel), (f"{printable(event.uid)}: ", "bold"), printable(text))
+        case MessageReceived():
+            text = event.message if isinstance(event.message, str) else repr(event.message)
+            about = f"[{printable(event.description)}] " if event.description else ""
+            kept = (("  (kept)", "dim"),) if event.kept else ()
+            return (*_in(""), (f"{printable(event.uid)}: ", "bold"), f"{about}{printable(text)}", *kept)
         case MemberJoined():
             return (*_in(event.channel), ("→ ", "green"), f"{printable(event.uid)} joined")
         case MemberLeft():
@@ -203,7 +209,8 @@ def describe(event: Any) -> Parts:
 
 
 def _in(channel: str) -> Parts:
-    return ((f"{printable(channel)}  ", "cyan"),)
+    """Where an event happened: a channel, or (empty) one's own inbox."""
+    return ((f"{printable(channel) or 'to you'}  ", "cyan"),)
 
 
 def _say(*parts: str | tuple[str, str]) -> None:

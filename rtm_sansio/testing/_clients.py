@@ -14,6 +14,8 @@ from ..events import (
     ChannelMessageReceived,
     ConnectionStateChanged,
     JoinReceipt,
+    MessageReceived,
+    PeerDelivery,
     RequestCompleted,
     RequestErred,
     SendReceipt,
@@ -83,6 +85,14 @@ class VirtualClient:
         """Send a message without waiting; returns the request id, under which ``ends`` will have its end."""
         return self._do(self.core.publish(channel, message, now=self._world.now, **options), False)[0]
 
+    def send_to_peer(
+        self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
+    ) -> PeerDelivery:
+        """Send a message to a user and wait for where it went."""
+        number = self.core.send_to_peer(uid, message, offline=offline, description=description, now=self._world.now)
+        delivery: PeerDelivery = self._do(number, True)[1]
+        return delivery
+
     def call(self, command: Callable[[], int], *, wait: bool = False) -> int:
         """Any other command of the core, whose outputs are then carried out::
 
@@ -115,6 +125,11 @@ class VirtualClient:
     def messages(self, channel: str) -> list[str | bytes]:
         """The messages received in a channel so far."""
         return [e.message for e in self.events if isinstance(e, ChannelMessageReceived) and e.channel == channel]
+
+    @property
+    def peer_messages(self) -> list[str | bytes]:
+        """The messages received from users so far."""
+        return [event.message for event in self.events if isinstance(event, MessageReceived)]
 
     def of_type(self, event_type: type[Any]) -> list[Any]:
         """The events of one type so far."""

@@ -45,6 +45,7 @@ from rtm_sansio.events import (
     EventsDropped,
     MemberJoined,
     MemberLeft,
+    MessageReceived,
     SendReceipt,
 )
 from rtm_sansio.states import ConnectionChangeReason, ConnectionState
@@ -504,6 +505,83 @@ def test_a_queue_that_nobody_iterates_says_what_it_dropped(run: Any) -> None:
             events = await collect(at_bob.events(), 11)
             assert events[0] == EventsDropped(home="lobby", count=15)
             assert [event.message for event in events[1:]] == [str(number) for number in range(15, 25)]
+
+    run(scenario())
+
+
+def test_messages_to_users(run: Any) -> None:
+    """S36, S56: where each went, with what there is to it; to an iterator and to handlers."""
+
+    async def scenario() -> None:
+        async with Server(authenticate=allow_any_uid) as server, logged_in(server, "alice", "bob") as (alice, bob):
+            handled: asyncio.Queue[Any] = asyncio.Queue()
+            alice.on(MessageReceived, handled.put_nowait)
+            delivery = await bob.send_to_peer("alice", "hi", description="about")
+            assert (delivery.received, delivery.kept) == (True, False)
+            assert (await bob.send_to_peer("alice", b"\x00", timeout=5.0)).received
+            text, data = await collect(peer_messages(alice), 2)
+            assert (text.uid, text.message, text.description, text.kept) == ("bob", "hi", "about", False)
+            assert (data.message, data.sent_at > 0) == (b"\x00", True)
+            assert [await handled.get(), await handled.get()] == [text, data]
+            await alice.logout()
+            assert not (await bob.send_to_peer("alice", "x")).kept
+            assert (await bob.send_to_peer("alice", "kept", True)).kept
+            await alice.login("alice")
+            (kept,) = await collect(peer_messages(alice), 1)
+            assert (kept.message, kept.kept) == ("kept", True)
+
+    run(scenario())
+
+
+async def peer_messages(client: Client) -> AsyncIterator[Any]:
+    """The messages of users."""
+    async for event in client.events():
+        if isinstance(event, MessageReceived):
+            yield event
+
+
+def test_a_slow_reader_of_an_inbox_gets_everything(run: Any) -> None:
+    """S52: it is held and goes on, though the iteration began before the login; a channel is not held up."""
+
+    async def scenario() -> None:
+        config = ClientConfig(max_queued_events=8)
+        async with (
+            Server(authenticate=allow_any_uid) as server,
+            logged_in(server, "bob") as (bob,),
+            Client(server.url, config=config) as alice,
+        ):
+            messages = peer_messages(alice)
+            reading = asyncio.ensure_future(anext(messages))
+            await asyncio.sleep(0)
+            await alice.login("alice")
+            lobby, of_bob = await alice.join("lobby"), await bob.join("lobby")
+            await bob.send_to_peer("alice", "first")
+            assert (await reading).message == "first"
+            for number in range(200):
+                await bob.send_to_peer("alice", str(number))
+            await of_bob.send("not held up")
+            assert (await collect(lobby, 1))[0].message == "not held up"
+            reader = alice._core._channels._inbox
+            assert reader is not None
+            assert reader.cursor < 30
+            received = await collect(messages, 200)
+            assert [message.message for message in received] == [str(number) for number in range(200)]
+            await messages.aclose()
+
+    run(scenario())
+
+
+def test_an_iteration_of_a_session_that_has_ended(run: Any) -> None:
+    """S52: says so, and is none of the next session's."""
+
+    async def scenario() -> None:
+        async with Server(authenticate=allow_any_uid) as server, logged_in(server, "alice", "bob") as (alice, bob):
+            await alice.logout()
+            assert [event async for event in alice.events()][-1].state is DISCONNECTED
+            await alice.login("alice")
+            await asyncio.sleep(0)
+            await bob.send_to_peer("alice", "x")
+            assert not alice._core._channels._iterated
 
     run(scenario())
 

@@ -28,6 +28,7 @@ from rtm_sansio.events import (
     MemberJoined,
     MemberLeft,
     MembersResumed,
+    MessageReceived,
     MessagesLost,
     ReconnectProblem,
     TokenExpired,
@@ -258,6 +259,15 @@ def plain(event: Any) -> str:
             ChannelMessageReceived(channel="lobby", uid="alice", message="\x1b[2J[red]boo", offset=1, sent_at=0),
             "lobby  alice: \\x1b[2J[red]boo",
         ),
+        (
+            MessageReceived(uid="alice", message="hi\n", description="", offset=1, sent_at=0, kept=False),
+            "to you  alice: hi\\n",
+        ),
+        (
+            MessageReceived(uid="alice", message=b"\x00", description="a\x1b", offset=1, sent_at=0, kept=True),
+            "to you  alice: [a\\x1b] b'\\x00'  (kept)",
+        ),
+        (MessagesLost(channel="", count=3), "to you  ✘ 3 messages are lost"),
         (MemberJoined(channel="lobby", uid="carol", offset=1), "lobby  → carol joined"),
         (MemberLeft(channel="lobby", uid="carol", cause=LeaveCause.LEFT, offset=1), "lobby  ← carol left"),
         (

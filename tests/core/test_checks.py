@@ -12,6 +12,7 @@ from rtm_sansio.checks import (
     check_ban,
     check_body,
     check_count,
+    check_description,
     check_name,
     check_names,
     check_offset,
@@ -61,6 +62,18 @@ def test_no_body(body: Any):
     with pytest.raises(InvalidArgument) as caught:
         check_body(body, 100)
     assert caught.value.code == "invalid_message"
+
+
+def test_descriptions():
+    """S37, S45: a text that can be encoded; its bytes and those of the message have one bound."""
+    check_description("caf\u00e9")
+    for description in (7, b"x", "\ud800"):
+        with pytest.raises(InvalidArgument) as error:
+            check_description(description)  # type: ignore[arg-type]
+        assert error.value.code == "invalid_description"
+    check_body("x" * 5, 10, "\u00e9\u00e9x")
+    with pytest.raises(InvalidArgument, match="with its description has 11 bytes; the limit is 10"):
+        check_body("x" * 5, 10, "\u00e9\u00e9\u00e9")
 
 
 def test_tokens():

@@ -25,6 +25,7 @@ from rtm_sansio.messages import (
     TextEntry,
     Want,
     WantedChannel,
+    WantedInbox,
 )
 from rtm_sansio.states import ConnectionState
 
@@ -73,7 +74,7 @@ def test_cursor_is_stated():
     rig.entries(1, "a", "b")
     for _ in range(2):
         comes_back(rig)
-        assert rig.server.of_type(Want) == [Want((WantedChannel("lobby", EPOCH, 2),))]
+        assert rig.server.of_type(Want) == [Want((WantedChannel("lobby", EPOCH, 2),), WantedInbox(b"inbox--1", 0))]
     assert rig.messages() == ["a", "b"]
 
 

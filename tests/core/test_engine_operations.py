@@ -230,6 +230,7 @@ class TestUsers:
         session = bench.attach()
         end: dict[str, Any] = {"cause": LeaveCause.LOGGED_OUT, "code": 1, "message": "", "ban_seconds": None}
         bench(EndSession(uid="alice", session_id=session.session_id, spoil_epoch=False, **end))
+        bench(StrikeToDos(uid="alice", todo_ids=tuple(bench.engine._users._homes["alice"].todos or ())))
         bench.tick(2_591_999.0)
         assert "alice" in bench.engine._users._homes
         bench.tick(2.0)

@@ -695,7 +695,7 @@ class TestAnEngineThatHangs:
         bench.held.add(0)
         requests = [PublishBytes(number, "room", b"x" * 32_000) for number in range(100, 356)]
         self.send_all(alice, requests)
-        (channel,) = bench.hub._channels._by_home.values()
+        (outbox,) = bench.hub._requests._appends._outboxes.values()
         for _ in range(5):
             alice.lose()
             back = bench.open()
@@ -703,12 +703,12 @@ class TestAnEngineThatHangs:
             self.go_on(bench)
             self.send_all(back, requests)
             alice = back
-            assert sum(len(one.item.entry) for one in channel.gathered) < channel.gathered_bytes <= 16 * 1024 * 1024
+            assert sum(len(one.item.entry) for one in outbox.gathered) < outbox.byte_count <= 16 * 1024 * 1024
         assert {failed.code for failed in alice.of(Failed)} == {Code.TOO_MANY_REQUESTS}
         carol.send(PublishBytes(7, "room", b"x" * 32_000))
         assert carol.answer(7).code == Code.TOO_MANY_REQUESTS
         bench.release()
-        assert channel.gathered_bytes == 0
+        assert outbox.byte_count == 0
         assert bench.login("bob", "room").join("room").offset == 258  # behind 1 join and 256 messages
         alice.send(PublishText(400, "room", "and on"))
         assert alice.answer(400).offset == 259
@@ -716,7 +716,7 @@ class TestAnEngineThatHangs:
 
     def test_the_same_while_all_of_it_is_with_the_engine(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """S55: nothing more is gathered then, and the channel is not kept for what was refused."""
-        monkeypatch.setattr("rtm_sansio._hub_requests._GATHERED_BYTES", 3000)
+        monkeypatch.setattr("rtm_sansio._hub_appends._GATHERED_BYTES", 3000)
         bench = Bench(nodes=1)
         alice = bench.login("alice", "room")
         bench.held.add(0)

@@ -51,7 +51,7 @@ def test_the_heartbeat_is_the_empty_batch() -> None:
 def test_messages_are_arrays_that_begin_with_their_tag() -> None:
     """The schema on the wire."""
     batch = encode_batch([Join(7, "room"), Progress(1, 7)])
-    assert msgspec.msgpack.decode(batch) == [[18, 7, "room"], [4, 1, 7]]
+    assert msgspec.msgpack.decode(batch) == [[18, 7, "room"], [4, 1, 7, 0]]
     assert client_decoder().decode(batch) == ([Join(7, "room"), Progress(1, 7)], 0)
 
 

@@ -15,8 +15,10 @@ from rtm_sansio.engine import MemoryEngine
 from rtm_sansio.events import LeaveCause
 from rtm_sansio.operations import (
     Append,
+    AppendToInbox,
     AttachSession,
     ConfirmAttach,
+    ConfirmInbox,
     CountMembersOf,
     DetachLost,
     DetachSession,
@@ -61,6 +63,9 @@ USER_OPERATIONS = [
     EndSession(cause=LeaveCause.KICKED, code=1, message="", spoil_epoch=False, ban_seconds=None, **SESSION),
     ListChannel(attach=1, channel="room", listed=True, **SESSION),
     StrikeToDos(uid="alice", todo_ids=()),
+    ConfirmInbox(position=1, **SESSION),
+    AppendToInbox(uid="alice", items=()),
+    ReadLog(log="u:alice", epoch=b"", cursor=0, max_bytes=1),
 ]
 CHANNEL_OPERATIONS = [
     WatchChannel(channel="room", node="n", on=True),

@@ -20,6 +20,7 @@ from rtm_sansio.events import (
     LeaveCause,
     MemberJoined,
     MemberLeft,
+    MessageReceived,
     MessagesLost,
     ReconnectProblem,
     TokenExpired,
@@ -98,7 +99,7 @@ def test_an_iterated_channel_is_held_and_nothing_dropped_for_its_bytes():
         for number in range(10):
             one.put(message(f"{number:029}"))
     assert queue.backlog == (10, 300)
-    assert own.backlog == (3, 90)
+    assert (len(own), own.backlog) == (4, (0, 0))  # three, and how many were dropped; none stands in a log
     queue.stop_iterating()
     assert queue.backlog == (3, 90)
 
@@ -122,10 +123,54 @@ def test_the_clients_own_events_have_a_bound_while_they_are_iterated():
     queue.start_iterating()
     for number in range(50):
         queue.put(message(str(number)))
-    assert queue.backlog == (8, 24)
+    assert (len(queue), queue.backlog) == (9, (0, 0))
     dropped, *rest = drain(queue)
     assert dropped == EventsDropped(home="", count=42)
     assert [event.message for event in rest] == [str(number) for number in range(42, 50)]
+
+
+def peer_message(text: str) -> MessageReceived:
+    return MessageReceived(uid="b", message=text, description="", offset=1, sent_at=0.0, kept=False)
+
+
+def test_an_iterated_client_keeps_all_of_its_inbox():
+    """S52: messages and gaps stand in a log that is held; of the others the oldest go, for their number and bytes."""
+    queue = HomeQueue("", max_uniterated_events=2, max_queued_events=3, max_queued_bytes=100)
+    queue.start_iterating()
+    for number in range(20):
+        queue.put(peer_message(f"{number:09}"))
+        queue.put(ReconnectProblem(code="c", message=f"{number:09}"))
+        queue.put(MessagesLost(channel="", count=number))
+    assert queue.backlog == (40, 200)
+    dropped, *rest = drain(queue)
+    assert dropped == EventsDropped(home="", count=17)
+    assert len([event for event in rest if isinstance(event, MessageReceived)]) == 20
+    assert [event.message for event in rest if isinstance(event, ReconnectProblem)] == [
+        f"{number:09}" for number in (17, 18, 19)
+    ]
+    assert queue.backlog == (0, 0)
+    for size in (10, 95, 1000):
+        queue.put(ReconnectProblem(code="c", message="x" * size))
+    assert drain(queue) == [EventsDropped(home="", count=2), ReconnectProblem(code="c", message="x" * 1000)]
+    queue.put_back([peer_message("x"), ReconnectProblem(code="c", message="y")])
+    assert queue.backlog == (1, 2)
+
+
+def test_what_the_core_is_told_of():
+    """S52: what stands in a log; of a channel all but what the queue says itself."""
+    own, channel = (HomeQueue(home, max_uniterated_events=2, max_queued_events=3) for home in ("", "c"))
+    problem, lost = ReconnectProblem(code="c", message=""), MessagesLost(channel="", count=1)
+    assert [own.counts(event) for event in (peer_message("x"), lost, problem)] == [True, True, False]
+    assert [one.counts(EventsDropped(home="", count=1)) for one in (own, channel)] == [False, False]
+    assert channel.counts(message("x"))
+
+
+def test_bytes_of_a_peer_message():
+    """S52: its uid, its body and its description."""
+    event = MessageReceived(
+        uid="bob", message=b"\x00" * 10, description="\u00e9" * 5, offset=1, sent_at=0.0, kept=False
+    )
+    assert event_bytes(event) == 3 + 10 + 20
 
 
 def test_one_iterator_at_a_time():

@@ -582,7 +582,8 @@ class TestBlocks:
         bench.hubs[0].engine_answered(subscribed.call_id, answer, now=bench.now)
         bench.settle()
         bench.release(0)
-        assert ReadLog not in {type(operation) for operation in bench.engine_calls}
+        read = [operation.log for operation in bench.engine_calls if isinstance(operation, ReadLog)]
+        assert read == ["u:bob", "u:alice"]  # what a login and a statement bring
         assert channels_of(bench.hub) == set()
 
     def test_blocks_before_the_subscription_is_confirmed(self) -> None:

@@ -23,6 +23,7 @@ from rtm_sansio import (
     MemberLeft,
     MemberPage,
     MembersResumed,
+    MessageReceived,
     MessagesLost,
     ReconnectProblem,
     RtmError,
@@ -38,6 +39,8 @@ Transcript = dict[str, dict[str, list[Brief]]]
 """All that was heard: by actor, by home, in order."""
 
 CLIENT_HOME = ""
+INBOX = "(inbox)"
+"""Where what an iterator of the client's own events yields of its inbox is heard a second time."""
 
 
 class IterationEnded:
@@ -56,6 +59,8 @@ def brief_of(event: Any) -> Brief:
             return "state", event.state.value, event.reason.value, event.code
         case ChannelMessageReceived():
             return "message", event.uid, event.message, event.lost_before, event.offset
+        case MessageReceived():
+            return "peer", event.uid, event.message, event.kept, event.lost_before, event.offset, event.description
         case MemberJoined():
             return "joined", event.uid, event.offset
         case MemberLeft():
@@ -142,7 +147,7 @@ class Actor(abc.ABC):
 
     @abc.abstractmethod
     def iterate(self, channel: str) -> None:
-        """Begin to read a channel that nobody has read so far."""
+        """Begin to read a channel that nobody has read so far, or, with ``CLIENT_HOME``, the client's own events."""
 
     @abc.abstractmethod
     def pause(self, channel: str) -> None:
@@ -171,6 +176,12 @@ class Actor(abc.ABC):
     @abc.abstractmethod
     def begin_history(self, channel: str, **options: Any) -> Pending:
         """Ask for a page of the history, and do not wait."""
+
+    @abc.abstractmethod
+    def begin_send_to_peer(
+        self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
+    ) -> Pending:
+        """Call ``send_to_peer``, and do not wait."""
 
     @abc.abstractmethod
     def renew(self, token: str) -> None:
@@ -207,6 +218,17 @@ class Actor(abc.ABC):
         """The same, and wait for it."""
         page: HistoryPage = self.begin_history(channel, **options).result()
         return page
+
+    def send_to_peer(self, uid: str, *messages: str | bytes, offline: bool = False, description: str = "") -> list[Any]:
+        """Send one message after the other to a user, and wait for each; returns where they went."""
+        return [
+            self.begin_send_to_peer(uid, message, offline=offline, description=description).result()
+            for message in messages
+        ]
+
+    def peer_messages(self, home: str = CLIENT_HOME) -> list[str | bytes]:
+        """The messages of users heard so far."""
+        return [brief[2] for brief in self.briefs(home) if brief[0] == "peer"]
 
     def briefs(self, home: str = CLIENT_HOME) -> list[Brief]:
         """What was heard in a home so far."""
@@ -246,8 +268,16 @@ class Actor(abc.ABC):
         """Wait until so many events of a home were heard."""
         self.wait_until(lambda: len(self.briefs(home)) >= count, f"{self.name}: {count} events in {home!r}")
 
-    def record(self, home: str, event: Any, at: float) -> None:
-        """An event was read."""
+    def hear(self, home: str, event: Any) -> None:
+        """An iterator has yielded an event of a home; of the client's own only those of its inbox are heard."""
+        if home != CLIENT_HOME:
+            self.record(home, event)
+        elif isinstance(event, (MessageReceived, MessagesLost, EventsDropped, IterationEnded)):
+            self.record(INBOX, event)
+
+    def record(self, home: str, event: Any, at: float | None = None) -> None:
+        """An event was read, now or at that time."""
+        assert at is not None
         self.heard.setdefault(home, []).append((at, brief_of(event)))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, get_args
 
 import rtm_async
-from rtm_sansio import ClientConfig, ClientEvent, RtmError
+from rtm_sansio import ClientConfig, ClientEvent, RtmError, home_of
 from scenarios.adapter import CLIENT_HOME, IterationEnded, Link, Pending
 from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
 
@@ -23,7 +23,11 @@ class AsyncioActor(RealActor):
         self._gates: dict[str, asyncio.Event] = {}
         self._readers: list[asyncio.Task[None]] = []
         for event_type in get_args(ClientEvent):
-            self._client.on(event_type, lambda event: self.record(CLIENT_HOME, event))
+            self._client.on(event_type, self._handle)
+
+    def _handle(self, event: Any) -> None:
+        if home_of(event) == CLIENT_HOME:
+            self.record(CLIENT_HOME, event)
 
     def begin_login(self, token: str = "good") -> Pending:
         return self._loop_thread.begin(self._client.login(self.uid, token))
@@ -48,17 +52,18 @@ class AsyncioActor(RealActor):
     def _iterate(self, channel: str) -> None:
         gate = self._gates[channel] = asyncio.Event()
         gate.set()
-        self._readers.append(asyncio.create_task(self._read(self._channels[channel], gate)))
+        self._readers.append(asyncio.create_task(self._read(channel, gate)))
 
-    async def _read(self, channel: rtm_async.Channel, gate: asyncio.Event) -> None:
+    async def _read(self, home: str, gate: asyncio.Event) -> None:
         end = None
+        source = self._channels[home] if home else self._client
         try:
-            async for event in channel.events():
+            async for event in source.events():
                 await gate.wait()
-                self.record(channel.name, event)
+                self.hear(home, event)
         except RtmError as error:
             end = error
-        self.record(channel.name, IterationEnded(end))
+        self.hear(home, IterationEnded(end))
 
     def pause(self, channel: str) -> None:
         self._loop_thread.loop.call_soon_threadsafe(self._gates[channel].clear)
@@ -81,6 +86,11 @@ class AsyncioActor(RealActor):
 
     def begin_history(self, channel: str, **options: Any) -> Pending:
         return self._loop_thread.begin(self._channels[channel].history(**options))
+
+    def begin_send_to_peer(
+        self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
+    ) -> Pending:
+        return self._loop_thread.begin(self._client.send_to_peer(uid, message, offline, description=description))
 
     def renew(self, token: str) -> None:
         self._loop_thread.run(self._client.renew_token(token))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import rtm_sync
-from rtm_sansio import ClientConfig, ClientEvent, RtmError
+from rtm_sansio import ClientConfig, ClientEvent, RtmError, home_of
 from scenarios.adapter import CLIENT_HOME, IterationEnded, Link, Pending
 from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
 
@@ -23,7 +23,11 @@ class ThreadedActor(RealActor):
         self._readers: list[threading.Thread] = []
         self._calls = concurrent.futures.ThreadPoolExecutor(8, thread_name_prefix=f"calls-of-{name}")
         for event_type in get_args(ClientEvent):
-            self._client.on(event_type, lambda event: self.record(CLIENT_HOME, event))
+            self._client.on(event_type, self._handle)
+
+    def _handle(self, event: Any) -> None:
+        if home_of(event) == CLIENT_HOME:
+            self.record(CLIENT_HOME, event)
 
     def _begin(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Pending:
         return FuturePending(self._calls.submit(call, *arguments, **options))
@@ -42,19 +46,20 @@ class ThreadedActor(RealActor):
     def iterate(self, channel: str) -> None:
         gate = self._gates[channel] = threading.Event()
         gate.set()
-        reader = threading.Thread(target=self._read, args=(self._channels[channel], gate), daemon=True)
+        reader = threading.Thread(target=self._read, args=(channel, gate), daemon=True)
         self._readers.append(reader)
         reader.start()
 
-    def _read(self, channel: rtm_sync.Channel, gate: threading.Event) -> None:
+    def _read(self, home: str, gate: threading.Event) -> None:
         end = None
+        source = self._channels[home] if home else self._client
         try:
-            for event in channel.events():
+            for event in source.events():
                 gate.wait()
-                self.record(channel.name, event)
+                self.hear(home, event)
         except RtmError as error:
             end = error
-        self.record(channel.name, IterationEnded(end))
+        self.hear(home, IterationEnded(end))
 
     def pause(self, channel: str) -> None:
         self._gates[channel].clear()
@@ -76,6 +81,11 @@ class ThreadedActor(RealActor):
 
     def begin_history(self, channel: str, **options: Any) -> Pending:
         return self._begin(self._channels[channel].history, **options)
+
+    def begin_send_to_peer(
+        self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
+    ) -> Pending:
+        return self._begin(self._client.send_to_peer, uid, message, offline, description=description)
 
     def renew(self, token: str) -> None:
         self._client.renew_token(token)

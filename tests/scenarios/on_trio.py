@@ -47,7 +47,7 @@ class TrioActor(RealActor):
         self._trio = world.clients
         self._waiting: dict[int, concurrent.futures.Future[Any]] = {}
         self._core = ClientCore(config, endpoints=parse_endpoints(url), rng=random.Random(), entropy=os.urandom)
-        self._reading = Reading(self._core, config=config, record=self.record, now=trio.current_time)
+        self._reading = Reading(self._core, config=config, record=self.record, hear=self.hear, now=trio.current_time)
         self._driver = self._trio.run(lambda: trio_driver.Driver(self._core, self._trio.nursery, self._on_output))
 
     def _on_output(self, output: Any) -> None:
@@ -115,6 +115,15 @@ class TrioActor(RealActor):
 
     def begin_history(self, channel: str, **options: Any) -> Pending:
         return self._begin(lambda: self._core.read_history(channel, now=trio.current_time(), **options))
+
+    def begin_send_to_peer(
+        self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
+    ) -> Pending:
+        return self._begin(
+            lambda: self._core.send_to_peer(
+                uid, message, offline=offline, description=description, now=trio.current_time()
+            )
+        )
 
     def renew(self, token: str) -> None:
         self._begin(lambda: self._core.renew_token(token, now=trio.current_time())).result()

@@ -22,7 +22,7 @@ from rtm_sansio import (
     RequestRefused,
 )
 from rtm_sansio.messages import LOGIN_BYTES, SUBPROTOCOL_MSGPACK, Login, encode_batch
-from scenarios.adapter import World
+from scenarios.adapter import INBOX, World
 
 Script = Callable[[World], None]
 
@@ -546,6 +546,164 @@ def s33_ten_cuts(world: World) -> None:
     alice.check_changes(*LOGGED_IN, ("ABORTED", "REMOTE_LOGIN"))
     bob.check_changes(*LOGGED_IN, *[INTERRUPTED, CONNECTED] * 5, ("DISCONNECTED", "LOGOUT"))
     second.check_changes(*LOGGED_IN)
+
+
+@scenario()
+def s36_peer_messages(world: World) -> None:
+    """S36: a message to a user is received if the user is there, kept if that was asked for, and else nowhere."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+    (first,) = bob.send_to_peer("alice", "hi", description="a greeting")
+    (second,) = bob.send_to_peer("alice", b"\x00\xff")
+    (own,) = bob.send_to_peer("bob", "note to self")
+    assert all((one.received, one.kept) == (True, False) for one in (first, second, own))
+    alice.wait("", "peer", "bob", b"\x00\xff")
+    alice.logout()
+    for offline, uid in ((False, "alice"), (True, "nobody")):
+        (nowhere,) = bob.send_to_peer(uid, "x", offline=offline)
+        assert (nowhere.received, nowhere.kept) == (False, False)
+    (kept,) = bob.send_to_peer("alice", "kept", offline=True)
+    assert (kept.received, kept.kept) == (False, True)
+    assert alice.peer_messages() == ["hi", b"\x00\xff"]
+    assert alice.briefs()[2] == ("peer", "bob", "hi", False, 0, 1, "a greeting")
+    bob.wait("", "peer", "bob", "note to self")
+
+
+@scenario()
+def s56_kept_for_the_next_login(world: World) -> None:
+    """S56: what was kept comes first at the next login, in order and marked, and then what comes; once."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+    alice.logout()
+    bob.send_to_peer("alice", "one", "two", "three", offline=True)
+    alice.login()
+    bob.send_to_peer("alice", "live", offline=True)
+    alice.wait("", "peer", "bob", "live")
+    assert [brief[:4] for brief in alice.briefs()[3:]] == [
+        ("state", "CONNECTING", "LOGIN", None),
+        ("state", "CONNECTED", "LOGIN_SUCCESS", None),
+        ("peer", "bob", "one", True),
+        ("peer", "bob", "two", True),
+        ("peer", "bob", "three", True),
+        ("peer", "bob", "live", False),
+    ]
+    alice.logout()
+    with pytest.raises(RequestRefused) as refusal:
+        bob.send_to_peer("alice", *(str(number) for number in range(21)), offline=True)
+    assert refusal.value.code == "sender_share"
+    alice.login()
+    alice.wait("", "peer", "bob", "19", True)
+    assert alice.peer_messages()[-20:] == [str(number) for number in range(20)]
+
+
+@scenario()
+def s36_interruption(world: World) -> None:
+    """S36: what is sent during an interruption, seen or unseen, arrives once and in order, and is not marked."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+    bob.send_to_peer("alice", "before")
+    alice.wait("", "peer", "bob", "before")
+    alice.link.cut(1.0)
+    bob.send_to_peer("alice", "unseen")
+    alice.wait("", "peer", "bob", "unseen")
+    alice.link.cut()
+    bob.send_to_peer("alice", "during", offline=True)
+    alice.wait_state("RECONNECTING")
+    bob.send_to_peer("alice", "during too")
+    alice.link.restore()
+    alice.wait("", "peer", "bob", "during too")
+    bob.send_to_peer("alice", "after")
+    alice.wait("", "peer", "bob", "after")
+    assert alice.peer_messages() == ["before", "unseen", "during", "during too", "after"]
+    assert not any(brief[3] for brief in alice.briefs() if brief[0] == "peer")
+    alice.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED)
+
+
+@scenario(**SHORT_PRESENCE)
+def s56_expired_session(world: World) -> None:
+    """S56: after the end of its session a client gets what was kept for that, and what was kept for the next one."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (bob, alice):
+        actor.login()
+        actor.join("lobby")
+    bob.wait("lobby", "joined", "alice")
+    alice.link.cut()
+    bob.send_to_peer("alice", "to the session")
+    bob.wait("lobby", "left", "alice", "TIMED_OUT")
+    (nowhere,) = bob.send_to_peer("alice", "to nobody")
+    (kept,) = bob.send_to_peer("alice", "in store", offline=True)
+    assert (nowhere.received, nowhere.kept, kept.kept) == (False, False, True)
+    alice.link.restore()
+    alice.wait("", "peer", "bob", "in store", True, 0)
+    assert alice.peer_messages() == ["to the session", "in store"]
+
+
+@scenario()
+def s56_takeover(world: World) -> None:
+    """S56: another instance gets what the old one had not confirmed, and the old one nothing of what the new one
+    gets."""
+    old, bob = world.actor("old", uid="alice"), world.actor("bob")
+    for actor in (old, bob):
+        actor.login()
+    old.link.cut()
+    bob.send_to_peer("alice", "with offline", offline=True)
+    bob.send_to_peer("alice", "without")
+    new = world.actor("new", uid="alice")
+    new.login()
+    bob.send_to_peer("alice", "to the new one")
+    new.wait("", "peer", "bob", "to the new one")
+    old.link.restore()
+    old.wait_state("ABORTED")
+    assert new.peer_messages() == ["with offline", "to the new one"]
+    assert old.peer_messages() == []
+
+
+@scenario(requests_per_second=100_000, request_burst=100_000)
+def s36_ten_cuts(world: World) -> None:
+    """S36: two users write to each other through ten cuts: all arrives once and in order."""
+    patient = {"interruption_grace_seconds": 20.0, "request_timeout_seconds": 60.0}
+    alice, bob = world.actor("alice", **patient), world.actor("bob", **patient)
+    for actor in (alice, bob):
+        actor.login()
+    for number in range(500):
+        pending = [alice.begin_send_to_peer("bob", f"a {number}"), bob.begin_send_to_peer("alice", f"b {number}")]
+        if number % 50 == 25:
+            (alice if number % 100 == 25 else bob).link.cut(1.0)
+        for send in pending:
+            send.result()
+    bob.wait("", "peer", "alice", "a 499")
+    alice.wait("", "peer", "bob", "b 499")
+    assert bob.peer_messages() == [f"a {number}" for number in range(500)]
+    assert alice.peer_messages() == [f"b {number}" for number in range(500)]
+    for actor in (alice, bob):
+        actor.check_changes(*LOGGED_IN)
+
+
+@scenario()
+def s52_slow_reader_of_an_inbox(world: World) -> None:
+    """S52: the client's own events are iterated slowly: nothing of the inbox is lost, and nothing else held up."""
+    alice, bob = world.actor("alice", max_queued_events=10), world.actor("bob")
+    alice.iterate("")
+    for actor in (alice, bob):
+        actor.login()
+        actor.join("side")
+    alice.wait("side", "joined", "bob")
+    alice.pause("")
+    bob.send_to_peer("alice", *(f"{number}" for number in range(60)))
+    bob.send("side", "not held up")
+    alice.wait("side", "message", "bob", "not held up")
+    assert alice.peer_messages(INBOX) == []
+    assert len(alice.peer_messages()) < 20, "the server holds the rest"
+    alice.resume("")
+    alice.wait(INBOX, "peer", "bob", "59")
+    bob.send_to_peer("alice", "live again")
+    alice.wait(INBOX, "peer", "bob", "live again")
+    assert alice.peer_messages(INBOX) == [*(f"{number}" for number in range(60)), "live again"]
+    alice.logout()
+    alice.wait(INBOX, "end", None)
 
 
 def _masked(first_byte: int, payload: bytes) -> bytes:

@@ -23,7 +23,7 @@ from scenarios.virtual import SeveralNodesWorld, VirtualWorld
 SCALE = float(os.environ.get("RTM_SCENARIO_SCALE", "0.1"))
 WORLDS = ["asyncio", "threads", "trio"]
 
-WIRE_RULES = [f"S{number}" for number in (5, 6, 7, 8, 11, 12, 17, 23, 24, 25, 30, 31, 33, 34, 51, 52)]
+WIRE_RULES = [f"S{number}" for number in (5, 6, 7, 8, 11, 12, 17, 23, 24, 25, 30, 31, 33, 34, 36, 51, 52, 56)]
 """The rules that must hold on real sockets with every frontend."""
 
 IN_JSON = ["s12_loud_loss", "s25_back_after_presence", "s30_second_login", "s52_slow_iterator"]

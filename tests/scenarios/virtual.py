@@ -7,7 +7,6 @@ from typing import Any
 
 from rtm_sansio import (
     ClientConfig,
-    EventsDropped,
     HomeQueue,
     LoginRequested,
     RenewalRequested,
@@ -32,11 +31,13 @@ class Reading:
         *,
         config: ClientConfig,
         record: Callable[[str, Any], None],
+        hear: Callable[[str, Any], None],
         now: Callable[[], float],
     ) -> None:
         self._core = core
         self._config = config
         self._record = record
+        self._hear = hear
         self._now = now
         self._queues: dict[str, HomeQueue] = {}
         self._active: set[str] = set()
@@ -46,9 +47,8 @@ class Reading:
         home = home_of(event)
         if home == CLIENT_HOME:
             self._record(home, event)
-        else:
-            self._queue(home).put(event)
-            self._take(home)
+        self._queue(home).put(event)
+        self._take(home)
         ending = ending_of(event)
         if ending is not None:
             for channel in list(self._queues) if ending.home is None else [ending.home]:
@@ -76,8 +76,8 @@ class Reading:
         queue = self._queues.pop(home, None)
         if queue is not None and queue.iterated:
             while (event := queue.pop()) is not None:
-                self._record(home, event)
-            self._record(home, IterationEnded(error))
+                self._hear(home, event)
+            self._hear(home, IterationEnded(error))
         self._active.discard(home)
 
     def _queue(self, home: str) -> HomeQueue:
@@ -93,8 +93,8 @@ class Reading:
     def _take(self, home: str) -> None:
         queue = self._queues[home]
         while home in self._active and (event := queue.pop()) is not None:
-            self._record(home, event)
-            if not isinstance(event, EventsDropped):
+            self._hear(home, event)
+            if queue.counts(event):
                 self._core.consumed(home, 1, event_bytes(event), now=self._now())
 
 
@@ -157,7 +157,8 @@ class VirtualActor(Actor):
         self._reading = Reading(
             self._core,
             config=config,
-            record=lambda home, event: self.record(home, event, world.elapsed),
+            record=self.record,
+            hear=self.hear,
             now=lambda: world.now,
         )
         self._client.events = _Tap(self._reading.put)
@@ -187,6 +188,20 @@ class VirtualActor(Actor):
     def leave(self, channel: str) -> None:
         self._client.leave(channel)
         self._reading.end(channel)
+
+    def record(self, home: str, event: Any, at: float | None = None) -> None:
+        super().record(home, event, self._world.elapsed if at is None else at)
+
+    def begin_send_to_peer(
+        self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
+    ) -> Pending:
+        return self._pending(
+            self._client.call(
+                lambda: self._core.send_to_peer(
+                    uid, message, offline=offline, description=description, now=self._world.now
+                )
+            )
+        )
 
     def begin_send(self, channel: str, message: str | bytes) -> Pending:
         return self._pending(self._client.post(channel, message))

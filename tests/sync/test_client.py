@@ -8,7 +8,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from queue import SimpleQueue
 from typing import Any
 
@@ -40,6 +41,7 @@ from rtm_sansio.events import (
     EventsDropped,
     MemberJoined,
     MemberLeft,
+    MessageReceived,
     ReconnectProblem,
 )
 from rtm_sansio.states import ConnectionState
@@ -487,6 +489,61 @@ def test_the_clients_own_events(new_client: NewClient) -> None:
         assert [change.state for change in events] == [DISCONNECTED]
     client.login("alice")
     assert next(client.events()).state is ConnectionState.CONNECTING
+
+
+def peer_messages(events: Iterator[Any], count: int) -> list[Any]:
+    """The next messages of users."""
+    return list(islice((event for event in events if isinstance(event, MessageReceived)), count))
+
+
+def test_messages_to_users(new_client: NewClient) -> None:
+    """S36, S56: where each went, with what there is to it; to an iterator and to handlers."""
+    alice, bob = new_client("alice"), new_client("bob")
+    handled = SimpleQueue[Any]()
+    alice.on(MessageReceived, handled.put)
+    delivery = bob.send_to_peer("alice", "hi", description="about")
+    assert (delivery.received, delivery.kept) == (True, False)
+    assert bob.send_to_peer("alice", b"\x00", timeout=5.0).received
+    with alice.events() as events:
+        text, data = peer_messages(events, 2)
+    assert (text.uid, text.message, text.description, text.kept) == ("bob", "hi", "about", False)
+    assert (data.message, data.sent_at > 0) == (b"\x00", True)
+    assert [handled.get(timeout=10), handled.get(timeout=10)] == [text, data]
+    alice.logout()
+    assert not bob.send_to_peer("alice", "x").kept
+    assert bob.send_to_peer("alice", "kept", True).kept
+    alice.login("alice")
+    (kept,) = peer_messages(alice.events(), 1)
+    assert (kept.message, kept.kept) == ("kept", True)
+
+
+def test_a_slow_reader_of_an_inbox_gets_everything(new_client: NewClient) -> None:
+    """S52: it is held and goes on, several times; a channel is not held up meanwhile, nor are the other events."""
+    alice, bob = new_client(config=ClientConfig(max_queued_events=8)), new_client("bob")
+    events = alice.events()
+    waiting = in_thread(lambda: next(events))
+    alice.login("alice")
+    waiting()
+    lobby, of_bob = alice.join("lobby"), bob.join("lobby")
+    for number in range(200):
+        bob.send_to_peer("alice", str(number))
+    of_bob.send("not held up")
+    assert next(iter(lobby)).message == "not held up"
+    reader = alice._runtime.core._channels._inbox
+    assert reader is not None
+    assert reader.cursor < 30
+    assert [one.message for one in peer_messages(events, 200)] == [str(number) for number in range(200)]
+    events.close()
+
+
+def test_an_inbox_through_interruptions(new_client: NewClient) -> None:
+    """S12, S33: once, in order."""
+    alice, bob = new_client("alice"), new_client("bob")
+    with alice.events() as events:
+        for number in range(5):
+            cut(alice)
+            bob.send_to_peer("alice", str(number))
+            assert peer_messages(events, 1)[0].message == str(number)
 
 
 def test_a_kick_ends_iterators_with_its_code(server: Server, new_client: NewClient) -> None:
@@ -944,3 +1001,27 @@ def test_the_clients_own_events_have_a_bound_while_they_are_iterated() -> None:
     assert isinstance(events[0], EventsDropped)
     newest = [int(event.code) for event in events[1:]]
     assert newest == list(range(events[0].count, 100))
+
+
+def test_an_inbox_is_fed_whole_between_events_that_are_not() -> None:
+    """S52: of the client's own events the oldest go, and no message; what the iterator has taken does not count."""
+    home, feed = _runtime.Home("", ClientConfig(max_queued_events=10)), SimpleQueue[Any]()
+    home.start_iterating(feed)
+    message = MessageReceived(uid="b", message="x", description="", offset=1, sent_at=0.0, kept=False)
+    for number in range(100):
+        home.put(message)
+        home.put(ReconnectProblem(code=str(number), message=""))
+        if number < 50:
+            feed.get_nowait(), feed.get_nowait()
+            home.others_taken += 1
+    events = [feed.get_nowait() for _ in range(feed.qsize())]
+    assert len([event for event in events if event is message]) == 50
+    (dropped,) = [event for event in events if isinstance(event, EventsDropped)]
+    kept = [int(event.code) for event in events if isinstance(event, ReconnectProblem)]
+    assert kept == list(range(50 + dropped.count, 100))
+    assert len(kept) < 10
+    home.put(message)
+    home.stop_iterating(0)
+    assert home.queue.backlog == (1, 2)
+    again = SimpleQueue[Any]()
+    assert home.start_iterating(again) == (1, 2)

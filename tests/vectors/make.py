@@ -46,6 +46,11 @@ from rtm_sansio.messages import (  # noqa: E402
     MemberCounts,
     Members,
     MembersResumedEntry,
+    PeerBytes,
+    PeerBytesEntry,
+    PeerSent,
+    PeerText,
+    PeerTextEntry,
     Progress,
     PublishBytes,
     PublishText,
@@ -57,6 +62,7 @@ from rtm_sansio.messages import (  # noqa: E402
     TextEntry,
     Want,
     WantedChannel,
+    WantedInbox,
     Welcome,
     encode_batch,
 )
@@ -127,8 +133,10 @@ def messages() -> list[dict[str, Any]]:
         ("a resume", Login("alice", "a.token", *ids, 7, SESSION, 1_700_000_060_000_000, 3)),
         ("nothing wanted", Want(())),
         ("wishes", Want((WantedChannel("lobby", EPOCH, 12), WantedChannel("den")))),
+        ("wishes with an inbox", Want((WantedChannel("lobby", EPOCH, 12),), WantedInbox(INBOX.epoch, 7))),
         ("logout", Logout(300)),
         ("progress", Progress(2, 70_000)),
+        ("progress with an inbox", Progress(2, 70_000, 9)),
         ("hold", Hold("lobby")),
         ("go on", GoOn("lobby", EPOCH, 0)),
         ("a text", PublishText(1, "lobby", "héllo ☃")),
@@ -143,6 +151,9 @@ def messages() -> list[dict[str, Any]]:
         ("the newest history", ReadHistory(10, "lobby", 100)),
         ("history before an offset", ReadHistory(11, "lobby", 100, 41)),
         ("history behind an offset", ReadHistory(12, "lobby", 1, None, 40)),
+        ("a text to a user", PeerText(7, "bob", "hi")),
+        ("a text to be kept, with a description", PeerText(8, "bob", "hi", True, "a greeting")),
+        ("bytes to a user", PeerBytes(9, "bob", b"\x00\xff", True, "")),
     ]
     server: list[tuple[str, Any]] = [
         ("a new session", Welcome(SESSION, 1_700_000_060_000_000, 1, False, None, LIMITS, INBOX)),
@@ -168,6 +179,19 @@ def messages() -> list[dict[str, Any]]:
             ),
         ),
         ("a number of members", MemberCount("lobby", 513)),
+        (
+            "entries of an inbox",
+            Entries(
+                "",
+                INBOX.epoch,
+                1,
+                [
+                    PeerTextEntry("bob", "hi", SENT_AT, True, "a greeting"),
+                    PeerBytesEntry("bob", b"\x01\x02", SENT_AT),
+                ],
+            ),
+        ),
+        ("a session with an inbox", Welcome(SESSION, 1, 1, False, None, LIMITS, InboxPlace(INBOX.epoch, 2, 5))),
         ("a gap", Gap("lobby", EPOCH, 40, 17)),
         ("a gap of unknown size", Gap("lobby", OTHER_EPOCH, 0, None)),
         ("going", Going("lobby")),
@@ -177,6 +201,8 @@ def messages() -> list[dict[str, Any]]:
         ("joined with many", Joined(4, EPOCH, 42, 9000, None)),
         ("renewed", Renewed(6, 3600.0)),
         ("renewed for ever", Renewed(6, None)),
+        ("sent to a user who is there", PeerSent(7, True, False, SENT_AT)),
+        ("kept for a user", PeerSent(8, False, True, SENT_AT)),
         ("failed", Failed(3, 4303, "too large")),
         ("failed for a while", Failed(3, 4305, "too fast", 1.0)),
         ("members", Members(7, EPOCH, 42, 3, ("alice", "bob"), True)),
@@ -341,6 +367,10 @@ def _text(offset: int, text: str, uid: str = "bob") -> Entries:
     return Entries("lobby", EPOCH, offset, [TextEntry(uid, text, SENT_AT)])
 
 
+def _inbox(offset: int, *texts: str, offline: bool = False, epoch: bytes = INBOX.epoch) -> Entries:
+    return Entries("", epoch, offset, [PeerTextEntry("bob", text, SENT_AT, offline) for text in texts])
+
+
 def client_conversations() -> list[dict[str, Any]]:
     """A client, spoken to by a server."""
     found = [
@@ -474,6 +504,45 @@ def client_conversations() -> list[dict[str, Any]]:
         .call(0.0, "login", uid="alice", token="a.token")
         .step(0.05, opened=True)
         .receive(0.1, Welcome(SESSION, 77, 1, False, None, Limits(20.0, *_limits()[1:]), INBOX)),
+        Client("messages to users", "S36 S37 S55")
+        .login()
+        .call(0.2, "send_to_peer", uid="bob", message="hi", description="a greeting")
+        .call(0.2, "send_to_peer", uid="carol", message={"hex": "00ff"}, offline=True)
+        .call(0.2, "send_to_peer", uid="dave", message="x", offline=True)
+        .receive(0.3, PeerSent(2, True, False, SENT_AT), PeerSent(3, False, True, SENT_AT))
+        .receive(0.4, Failed(4, 4315, "20 of yours are kept")),
+        Client("kept messages, and an inbox over an interruption", "S56 S59 S7")
+        .call(0.0, "login", uid="alice", token="a.token")
+        .step(0.05, opened=True)
+        .receive(0.1, Welcome(SESSION, 77, 1, False, None, LIMITS, InboxPlace(INBOX.epoch, 0, 2)), Restored(()))
+        .receive(0.2, _inbox(1, "kept", "kept too", "live", offline=True))
+        .step(1.3, wait=True)
+        .receive(1.4, _inbox(4, "on"))
+        .step(1.5, lost=True)
+        .step(2.1, opened=True)
+        .receive(2.2, Welcome(SESSION, 77, 2, True, None, LIMITS, InboxPlace(INBOX.epoch, 3, 2)), Restored(()))
+        .receive(2.3, _inbox(4, "on", "missed"))
+        .call(2.4, "logout"),
+        Client("an inbox of which the server knows nothing", "S33 S56")
+        .login()
+        .receive(0.2, _inbox(1, "a", "b"))
+        .step(0.6, lost=True)
+        .step(1.2, opened=True)
+        .receive(
+            1.3,
+            Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS, InboxPlace(OTHER_EPOCH, 0, 1)),
+            Restored(()),
+            Gap("", OTHER_EPOCH, 0, None),
+            _inbox(1, "kept", "live", offline=True, epoch=OTHER_EPOCH),
+        )
+        .step(2.4, wait=True),
+        Client("an inbox on hold", "S52 S56", max_queued_events=2)
+        .step(0.0, iterate="")
+        .login()
+        .receive(0.2, _inbox(1, "a", "b", "c"))
+        .step(1.3, wait=True)
+        .step(1.4, take={"channel": "", "events": 2, "bytes": 8})
+        .receive(1.5, Going(""), _inbox(3, "c")),
         Client("a token about to expire, and renewed", "S28")
         .login(expires_in=40.0)
         .step(1.9, wait=True)
@@ -610,10 +679,10 @@ def server_conversations() -> list[dict[str, Any]]:
         .receive(0.4, "alice", Progress(1, 2))
         .step(0.5, lost="alice")
         .receive(0.6, "bob", PublishText(2, "lobby", "missed"))
-        .login(5.0, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume)),
+        .login(5.0, "alice again", "alice", WantedChannel("lobby", b"epoch 2", 2), **_as("alice", resume)),
         two("the old transport is still there", "S26")
         .receive(0.4, "alice", Progress(1, 2))
-        .login(1.0, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume)),
+        .login(1.0, "alice again", "alice", WantedChannel("lobby", b"epoch 2", 2), **_as("alice", resume)),
         two("a channel that the statement does not name is left", "S59 S44")
         .step(0.5, lost="alice")
         .login(1.0, "alice again", "alice", **_as("alice", resume)),
@@ -622,14 +691,14 @@ def server_conversations() -> list[dict[str, Any]]:
         .receive(15.0, "bob")
         .receive(29.0, "bob")
         .step(31.0, wait=True)
-        .login(31.5, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume)),
+        .login(31.5, "alice again", "alice", WantedChannel("lobby", b"epoch 2", 2), **_as("alice", resume)),
         two("another login of the uid", "S30 S32")
         .login(1.0, "laptop", "alice")
         .login(2.0, "alice again", "alice", **_as("alice", resume)),
         two("an attempt of the same login", "S18").login(1.0, "alice again", "alice", instance="alice", login="alice"),
         two("a copy of the process", "S18")
         .step(0.5, lost="alice")
-        .login(1.0, "alice again", "alice", WantedChannel("lobby", b"epoch 1", 2), **_as("alice", resume))
+        .login(1.0, "alice again", "alice", WantedChannel("lobby", b"epoch 2", 2), **_as("alice", resume))
         .receive(1.1, "alice again", Progress(2, 1))
         .login(2.0, "a copy", "alice", **_as("alice", resume)),
         two("kicked", "S31 S41")
@@ -639,11 +708,24 @@ def server_conversations() -> list[dict[str, Any]]:
         two("hold and go on", "S52")
         .receive(0.4, "alice", Hold("lobby"))
         .receive(0.5, "bob", PublishText(2, "lobby", "one"), PublishText(3, "lobby", "two"))
-        .receive(0.6, "alice", GoOn("lobby", b"epoch 1", 2))
+        .receive(0.6, "alice", GoOn("lobby", b"epoch 2", 2))
         .receive(0.7, "bob", PublishText(4, "lobby", "three")),
         two("cursors that are no good", "S48")
         .receive(0.4, "alice", GoOn("lobby", b"another!", 1))
-        .receive(0.5, "alice", GoOn("lobby", b"epoch 1", 99)),
+        .receive(0.5, "alice", GoOn("lobby", b"epoch 2", 99)),
+        two("messages to users", "S36 S43")
+        .receive(0.4, "bob", PeerText(2, "alice", "hi", False, "a greeting"), PeerBytes(3, "nobody", b"x", True))
+        .receive(0.5, "bob", PeerText(4, "bob", "to myself"), PeerText(5, "", "x"))
+        .receive(0.6, "alice", Progress(1, 2, 1))
+        .receive(0.7, "alice", Hold(""))
+        .receive(0.8, "bob", PeerText(6, "alice", "one"), PeerText(6, "alice", "one"))
+        .receive(0.9, "alice", GoOn("", b"epoch 1", 1)),
+        two("kept for the next login", "S55 S56", max_kept_of_sender=2)
+        .receive(0.4, "alice", Progress(1, 2), Logout(2))
+        .receive(0.5, "bob", *(PeerText(number, "alice", "kept", True) for number in (2, 3, 4)))
+        .receive(0.6, "bob", PeerText(5, "alice", "not kept"))
+        .login(1.0, "a new login", "alice")
+        .receive(1.1, "bob", PeerText(6, "alice", "live", True)),
         two("silence", "S14").step(12.0, wait=True),
         Server("no login in time", "S51").step(0.0, connect="alice").step(11.0, wait=True),
         Server("a heartbeat before the login", "S50").step(0.0, connect="alice").receive(0.1, "alice"),

@@ -39,6 +39,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
         *get_args(wire.ServerMessage),
         *get_args(wire.Entry),
         wire.WantedChannel,
+        wire.WantedInbox,
+        wire.InboxPlace,
         wire.ChannelResult,
         wire.Limits,
         wire.UnknownEntry,
