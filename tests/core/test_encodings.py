@@ -72,6 +72,8 @@ def value_of(kind: Any) -> Any:
         return st.lists(value_of(arguments[0]), max_size=3).map(tuple)
     if origin is list:
         return st.lists(value_of(arguments[0]), max_size=3)
+    if origin is dict:
+        return st.dictionaries(value_of(arguments[0]), value_of(arguments[1]), max_size=3)
     return st.one_of(*map(value_of, arguments))
 
 
@@ -146,7 +148,7 @@ def test_the_wrong_kind_of_message() -> None:
 def test_a_message_is_an_array_with_base64() -> None:
     """The schema on the wire."""
     batch = [Join(7, "röm"), PublishBytes(8, "room", b"\x00\xff"), Want((WantedChannel("a"),))]
-    text = '[[18,7,"röm"],[17,8,"room","AP8="],[2,[["a",null,null]]]]'
+    text = '[[18,7,"röm"],[17,8,"room","AP8="],[2,[["a",null,null]],null,null,[]]]'
     assert JSON.encode_batch(batch).decode() == text
     assert client.decode(text) == (batch, 0)
 

@@ -302,6 +302,8 @@ class TestReading:
         bench.held.add(0)
         alice = bench.open()
         alice.login("alice")
+        bench.answer()  # to the node's list of those it serves
+        bench.settle()
         (attach,) = bench.calls[0]
         assert isinstance(attach.operation, AttachSession)
         bench.calls[0].clear()

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from core.checked_core import CheckedClientCore
-from rtm_sansio import testing
+from rtm_sansio.testing import _clients
 from rtm_sansio.config import ClientConfig, ServerConfig
 from rtm_sansio.errors import Outcome, RequestRefused, RtmError
 from rtm_sansio.events import (
@@ -27,7 +27,7 @@ BACK = [("RECONNECTING", "INTERRUPTED"), ("CONNECTED", "LOGIN_SUCCESS")]
 @pytest.fixture(autouse=True)
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every core in these worlds checks its promises at each call."""
-    monkeypatch.setattr(testing, "ClientCore", CheckedClientCore)
+    monkeypatch.setattr(_clients, "ClientCore", CheckedClientCore)
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
