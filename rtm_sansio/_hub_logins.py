@@ -195,7 +195,6 @@ class Logins:
             expires_at=None if expires_in is None else self._context.now + expires_in,
             rate=self._flood_gate.rate_of(attached.session_id),
             inbox_start=attached.inbox,
-            resumed=attached.resumed,
         )
         self._sessions.attach(session, link)
         link.phase = ServerPhase.OPEN

@@ -65,7 +65,7 @@ class Statements:
             start = session.inbox_start
             place = want.inbox or WantedInbox(start.epoch, start.cursor)
             statement.placements.append((session.inbox, place.epoch, place.cursor))
-        if want.attributes is not None and not session.resumed:
+        if want.attributes is not None:
             statement.open += 1
             self._restore_attributes(statement, want.attributes)
         for name in [name for name in session.channels if name not in names]:

@@ -164,7 +164,6 @@ class AttachedSession:
         "positions",
         "rate",
         "reading",
-        "resumed",
         "session_id",
         "stated",
         "uid",
@@ -184,9 +183,7 @@ class AttachedSession:
         expires_at: float | None,
         rate: Rate,
         inbox_start: InboxStart,
-        resumed: bool,
     ) -> None:
-        self.resumed = resumed
         self.inbox: WatchedLog | None = None
         self.inbox_start = inbox_start
         self.inbox_confirmed = 0  # as the engine was told (S56)

@@ -74,8 +74,8 @@ class WantedInbox(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Want(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """All that the client wants, right behind ``login`` (S59). ``inbox`` is nil before the first welcome of a
-    ``login``: then it begins where that says (S56). ``attributes`` are one's own, which a new session is given; nil
-    leaves it without."""
+    ``login``: then it begins where that says (S56). ``attributes`` are one's own, which a session is given that has
+    changed none yet; nil leaves it as it is."""
 
     channels: tuple[WantedChannel, ...]
     inbox: WantedInbox | None = None
@@ -348,7 +348,7 @@ class AttributesResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Restored(msgspec.Struct, array_like=True, tag=3, frozen=True):
     """The answer to ``Want``, in as many messages as the size of a WebSocket message needs; ``more`` follow (S59).
-    ``attributes`` stands in the last one if a new session was given some."""
+    ``attributes`` stands in the last one if some were wanted."""
 
     channels: tuple[ChannelResult, ...]
     more: bool = False
