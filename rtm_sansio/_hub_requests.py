@@ -75,6 +75,7 @@ class Requests:
         self._list_units = context.config.max_snapshot_members // _NAMES_PER_UNIT
         self._steps_left = _STEPS_PER_PASS
         self._parked: deque[AttachedSession] = deque()  # whose next request waits for the next pass
+        self._listing: list[AttachedSession] = []  # the same, until what this pass has for them is written
         self.checks = RequestChecks(context.config)
         self._reads = Reads(context, transports, engine, fail=self.fail, free=self.free)
         self.attributes = AttributeRequests(context, transports, engine, fail=self.fail, free=self.free)
@@ -168,8 +169,10 @@ class Requests:
                 return True
             if link.unsent >= self._config.feed_below_bytes:
                 session.wants_room = True
-                return False
-        elif self._steps_left > 0 or not _is_step(message):
+            else:
+                self._listing.append(session)
+            return False
+        if self._steps_left > 0 or not _is_step(message):
             return True
         self._parked.append(session)
         return False
@@ -213,11 +216,13 @@ class Requests:
     @property
     def flush_wanted(self) -> bool:
         """Whether there is something to append, or a request that waits for the next pass."""
-        return bool(self._appends.flush_wanted or self._parked)
+        return bool(self._appends.flush_wanted or self._parked or self._listing)
 
     def flush(self) -> None:
         """Go on with who waits for this pass, then append what was gathered."""
         self._steps_left = _STEPS_PER_PASS
+        listing, self._listing = self._listing, []
+        self._parked += listing
         while self._parked and self._steps_left > 0:
             self.free(self._parked.popleft())
         self._appends.flush()

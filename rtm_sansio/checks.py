@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 from .errors import InvalidArgument
 
 _LONGEST_SECONDS: Final = 2.0**53
 """Above it a float no longer counts whole seconds, and an int may be no float at all."""
+
+_MOST_KEYS: Final = 65_536
+"""No server lets a call name as many: what never ends is not read any further."""
 
 MAX_TOKEN_BYTES = 8 * 1024
 """A login with its names, ids and token fits into what may be sent before it is accepted (S45)."""
@@ -82,10 +86,21 @@ def _plain(text: str) -> str:
     return text if type(text) is str else str.__str__(text)
 
 
-def check_mapping(put: Mapping[str, str] | None) -> Mapping[str, str]:
+def kept(given: Any) -> Any:
+    """Keys or attributes as they are at a call that may have to wait for room and be tried again: a copy, of a
+    generator too. What cannot be copied is left to the other checks."""
+    if isinstance(given, Mapping):
+        return dict(given)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        return given
+    copy: tuple[Any, ...] = tuple(islice(given, _MOST_KEYS + 1))  # pyright: ignore[reportUnknownArgumentType]
+    if len(copy) > _MOST_KEYS:
+        raise InvalidArgument(f"more than {_MOST_KEYS} attributes were given", code="too_many_names")
+    return copy
+
+
+def check_mapping(put: Mapping[str, str]) -> Mapping[str, str]:
     """The attributes to be set. Raise for what is no mapping."""
-    if put is None:
-        return {}
     if not isinstance(put, Mapping):
         raise InvalidArgument(
             f"attributes must be given as a dict of str to str, not as {type(put).__name__}", code="invalid_attribute"

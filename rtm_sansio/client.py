@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ._answers import ANSWERS
@@ -81,6 +82,8 @@ __all__ = ["ClientCore", "ClientTimer"]
 
 _MAX_RARE_FRAMES_PER_READ = 1024
 _LONGEST_UID = 64  # until a welcome says otherwise (S45)
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _decoder = server_decoder()
 
@@ -316,7 +319,7 @@ class ClientCore:
         self,
         channel: str | None = None,
         *,
-        put: Mapping[str, str] | None = None,
+        put: Mapping[str, str] = _NOTHING,
         drop: Iterable[str] = (),
         replace: bool = False,
         expected_revision: int | None = None,

@@ -15,6 +15,9 @@ from rtm_sansio.events import ConnectionStateChanged, RequestCompleted, RequestE
 from rtm_sansio.messages import (
     HEARTBEAT,
     SUBPROTOCOL_MSGPACK,
+    Attributes,
+    ChangeAttributes,
+    Changed,
     ChannelResult,
     Done,
     Entries,
@@ -31,6 +34,8 @@ from rtm_sansio.messages import (
     Progress,
     PublishBytes,
     PublishText,
+    ReadChannelAttributes,
+    ReadUserAttributes,
     Renewed,
     RenewToken,
     Restored,
@@ -339,6 +344,10 @@ class Rig:
                 self.say(Done(number))
             elif isinstance(message, RenewToken):
                 self.say(Renewed(number, None))
+            elif isinstance(message, ChangeAttributes):
+                self.say(Changed(number, number))
+            elif isinstance(message, (ReadUserAttributes, ReadChannelAttributes)):
+                self.say(Attributes(number, number, ()))
 
     def entries(self, first: int, *texts: str, channel: str = "lobby", uid: str = "bob", epoch: bytes = EPOCH) -> None:
         """Text entries of a channel arrive."""

@@ -19,6 +19,10 @@ from rtm_sansio.errors import LoginTimeout, RtmError, TransportFailure
 from rtm_sansio.events import ConnectionStateChanged, RequestCompleted
 from rtm_sansio.messages import (
     HEARTBEAT,
+    Attribute,
+    Attributes,
+    AttributesResult,
+    Changed,
     ChannelResult,
     Done,
     Entries,
@@ -91,6 +95,9 @@ class Chaos:
                 lambda: rig.call("leave", name, timeout_seconds=timeout),
                 lambda: rig.call("publish", name, choose(["x", b"y", "z" * 20_000]), timeout_seconds=timeout),
                 lambda: rig.call("publish", name, "x"),
+                lambda: rig.call("change_attributes", put={name: "x" * choose([0, 9000])}, timeout_seconds=timeout),
+                lambda: rig.call("change_attributes", name, drop=[name], notify=True),
+                lambda: rig.call("read_attributes", channel=choose([None, name]), timeout_seconds=timeout),
                 lambda: rig.call("renew_token", f"t{self.token}"),
                 lambda: rig.call("retry_now"),
                 lambda: rig.call("cancel", self.number()),
@@ -184,6 +191,9 @@ class Chaos:
                 Going(name),
                 Done(number),
                 Sent(number, EPOCH, choose(figures), 0),
+                Changed(number, choose(figures)),
+                Attributes(number, choose(figures), (Attribute("k", "v", 1, "bob", 0),)),
+                Restored((), False, AttributesResult(choose([0, code]), "no")),
                 Joined(number, EPOCH, choose(figures), 1, None),
                 Renewed(number, choose([None, 5.0, -1.0, float("nan"), float("inf"), 1e300])),
                 Failed(number, code, ""),
@@ -235,7 +245,7 @@ def test_chaos(block: int):
 def test_chaos_reaches_everything():
     """The random runs are worth something: each state, timer and most reasons occur."""
     states, timers, reasons, events = set(), set(), set(), set()
-    for seed in range(40):
+    for seed in range(80):
         chaos = Chaos(seed)
         for _ in range(300):
             chaos.run(1)

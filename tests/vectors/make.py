@@ -51,7 +51,10 @@ from rtm_sansio.messages import (  # noqa: E402
 )
 from vectors.replay import ClientReplay, Namer, ServerReplay, matches, to_json  # noqa: E402
 
-LIMITS = Limits(2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000, 1048576, 4194304, 32, 256, 32, 8192, 32, 256, 16384, 32768)
+ATTRIBUTE_LIMITS = (32, 8192, 32, 256, 16384, 32768)
+LIMITS = Limits(
+    2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000, 1048576, 4194304, 32, 256, *ATTRIBUTE_LIMITS
+)
 SESSION, OTHER_SESSION = b"\x51" * 16, b"\x52" * 16
 EPOCH, OTHER_EPOCH = b"\xe1" * 8, b"\xe2" * 8
 INBOX = InboxPlace(b"\xe0" * 8, 0, 0)
