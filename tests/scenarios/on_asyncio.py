@@ -72,6 +72,9 @@ class AsyncioActor(RealActor):
     def begin_send(self, channel: str, message: str | bytes) -> Pending:
         return self._loop_thread.begin(self._channels[channel].send(message))
 
+    def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
+        return self._loop_thread.begin(getattr(self._client, call)(*arguments, **options))
+
     def renew(self, token: str) -> None:
         self._loop_thread.run(self._client.renew_token(token))
 

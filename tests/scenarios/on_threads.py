@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -67,6 +68,9 @@ class ThreadedActor(RealActor):
 
     def begin_send(self, channel: str, message: str | bytes) -> Pending:
         return self._begin(self._channels[channel].send, message)
+
+    def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
+        return self._begin(functools.partial(getattr(self._client, call), *arguments, **options))
 
     def renew(self, token: str) -> None:
         self._client.renew_token(token)
