@@ -152,8 +152,8 @@ class _ChannelHome(DroppableHome):
 
     def drop_attributes(self) -> None:
         """They end; their revisions go on."""
-        if self.attributes is not None:
-            self.attributes.clear(self.next_number())
+        assert self.attributes is not None  # there is a time of their end only if there are any
+        self.attributes.clear(self.next_number())
         self.attributes_until = None
 
 

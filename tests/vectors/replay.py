@@ -37,6 +37,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
         *get_args(wire.ClientMessage),
         *get_args(wire.ServerMessage),
         *get_args(wire.Entry),
+        wire.AttributesResult,
+        wire.Attribute,
         wire.WantedChannel,
         wire.ChannelResult,
         wire.Limits,
@@ -52,7 +54,7 @@ WALL_CLOCK = 1_700_000_000.0
 
 
 def to_json(value: Any) -> Json:
-    """A message, an event or a part of one, as JSON; bytes are ``{"hex": …}``."""
+    """A message, an event or a part of one, as JSON; bytes are ``{"hex": …}``, a map is ``{"map": {…}}``."""
     if isinstance(value, bytes):
         return {"hex": value.hex()}
     if isinstance(value, enum.Enum):
@@ -62,6 +64,8 @@ def to_json(value: Any) -> Json:
         return {type(value).__name__: fields}
     if isinstance(value, (list, tuple)):
         return [to_json(each) for each in value]
+    if isinstance(value, dict):
+        return {"map": {key: to_json(each) for key, each in value.items()}}
     return value
 
 
@@ -74,6 +78,8 @@ def from_json(value: Json, bound: dict[str, bytes] | None = None) -> Any:
     ((name, content),) = value.items()
     if name == "hex":
         return bytes.fromhex(content)
+    if name == "map":
+        return {key: from_json(each, bound) for key, each in content.items()}
     if name == "bind":
         assert bound is not None
         return bound[content]
@@ -247,6 +253,10 @@ class ClientReplay(_Replay):
         command = {"send": self.core.publish}.get(name) or getattr(self.core, name)
         if name == "retry_now":
             command(now=self._now)
+            return
+        if name.endswith("_attributes"):
+            named = {argument: from_json(each) for argument, each in arguments.items()}
+            self._calls[command(**named, now=self._now)] = step["call"]["as"]
             return
         positional = [from_json(each) for each in arguments.values()]
         self._calls[command(*positional, now=self._now)] = step["call"]["as"]
