@@ -55,6 +55,7 @@ from rtm_sansio.events import (
 from rtm_sansio.queues import MessageFilter, check_handler, ending_of
 from rtm_sansio.states import ConnectionState
 
+from ._attributes import AttributeCalls
 from ._calls import Calls, closed_error
 from ._driver import LINGER_SECONDS, ConnectingDriver
 from ._handlers import Handlers
@@ -195,7 +196,7 @@ class Channel:
         return EventIterator(self._client._homes, lambda: self._home, MessageFilter())
 
 
-class Client:
+class Client(AttributeCalls):
     """A user's client: one object through all reconnects. Use it as an async context manager.
 
     ``url`` is a ``ws://`` or ``wss://`` URL, or several to be tried in turn. ``ssl`` is the context for
@@ -405,6 +406,17 @@ class Client:
         self._core.retry_now(now=loop.time())
         self._pump()
         return _done(loop)
+
+    # --- attributes
+
+    @property
+    def _commands(self) -> ClientCore:
+        return self._core
+
+    async def _ask(self, command: Callable[..., int], timeout: float | None) -> Any:
+        check_timeout(timeout)
+        self._enter()
+        return await self._calls.request(command, timeout)
 
     # --- channels and events
 

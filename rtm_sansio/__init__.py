@@ -44,6 +44,11 @@ from .errors import (
     TransportFailure,
 )
 from .events import (
+    Attribute,
+    AttributesLost,
+    AttributeSnapshot,
+    AttributesReceipt,
+    ChannelAttributesChanged,
     ChannelEvent,
     ChannelLost,
     ChannelMessageReceived,
@@ -86,6 +91,11 @@ __all__ = [
     "TRANSITIONS",
     "AcceptingCore",
     "AskToken",
+    "Attribute",
+    "AttributeSnapshot",
+    "AttributesLost",
+    "AttributesReceipt",
+    "ChannelAttributesChanged",
     "ChannelEvent",
     "ChannelLost",
     "ChannelMessageReceived",

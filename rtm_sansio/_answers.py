@@ -65,6 +65,8 @@ def _peer_delivery(request: PeerText | PeerBytes, answer: PeerSent) -> PeerDeliv
 
 
 def _attributes(request: Any, answer: Attributes) -> AttributeSnapshot:
+    if answer.revision < 0:
+        raise ProtocolViolation("a revision is negative")
     found = {
         one.key: Attribute(value=one.value, revision=one.revision, uid=one.uid, updated_at=one.updated_at / 1000)
         for one in answer.attributes

@@ -363,8 +363,11 @@ class Connection:
             self._conversation.renewed_by_login(number, welcome.expires_in)
         self._conversation.welcomed(link, self._session, is_new=not same, replaced=previous is not None and not same)
         if link.late_want is not None:
-            link.post(link.late_want)
-            link.late_want = None
+            want, link.late_want = link.late_want, None
+            if want.attributes is not None and len(link.encoding.encode_batch([want])) > link.max_frame_bytes:
+                self._conversation.own_attributes.do_not_fit(link.max_frame_bytes)
+                want = self._channels.statement(None, self._conversation.status_watch.wanted)
+            link.post(want)
 
     def _new_liveness(self, limits: Limits) -> Liveness:
         # The server's figures win (S15): what we send is never slower than a third of its patience.
@@ -382,7 +385,6 @@ class Connection:
         """The statement is answered: the session is as it was wished, and the interruption over (S12, S42)."""
         link = self.link
         assert link is not None
-        self._conversation.own_attributes.collect(restored.attributes)
         self._conversation.status_watch.collect(restored.unwatched)
         if not self._channels.collect(restored):
             return
@@ -392,7 +394,7 @@ class Connection:
         self._outage.over()
         if self.state is ConnectionState.RECONNECTING:
             self._switch(Trigger.RESTORED)
-        self._conversation.restored()
+        self._conversation.restored(restored.attributes)
 
     # ---------------------------------------------------------------------------------------- the server says no
 

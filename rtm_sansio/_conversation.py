@@ -19,6 +19,7 @@ from .codes import Code, code_name
 from .errors import Outcome, RequestAbandoned, RequestRefused, RequestsFull, RequestTimeout, RtmError
 from .events import AttributesReceipt, OnlineStatuses, SendReceipt, TokenReceipt
 from .messages import (
+    AttributesResult,
     ChangeAttributes,
     Changed,
     Done,
@@ -129,6 +130,8 @@ class Conversation:
             for request in self._requests:
                 if request.transmitted and isinstance(request.message, _CHANGES):
                     self._requests.remove(request.number)
+                    if request.abandoned:
+                        continue
                     what = "the session could not be resumed before the answer came; it may have been carried out"
                     self._context.err(
                         request.number, RequestAbandoned(what, code="session_lost", outcome=Outcome.UNKNOWN)
@@ -136,10 +139,10 @@ class Conversation:
             self._arm_timeout()
         self.progress_changed()
 
-    def restored(self) -> None:
+    def restored(self, attributes: AttributesResult | None) -> None:
         """The statement is answered: what is open goes out, in the order of the numbers, before anything new (S46)."""
         self._channels.settle()
-        self.own_attributes.settle()
+        self.own_attributes.settle(attributes)
         self.status_watch.settle()
         for request in self._requests:
             message = request.message
@@ -264,10 +267,12 @@ class Conversation:
         return "the server did not answer"
 
     def _give_up(self, request: OpenRequest) -> None:
-        """Nobody waits for it any more. A leave counts all the same (S44), and what becomes of a renewal decides
-        which token is in force (S28): both stay open, unseen. A join that may have happened is taken back."""
+        """Nobody waits for it any more. A leave counts all the same (S44), what becomes of a renewal decides which
+        token is in force (S28), and what becomes of a change of one's own attributes, once it was sent, which ones a
+        new session is given (S25): they stay open, unseen. A join that may have happened is taken back."""
         message = request.message
-        if isinstance(message, (Leave, RenewToken, UnwatchStatus)):
+        own = isinstance(message, ChangeAttributes) and not message.channel
+        if isinstance(message, (Leave, RenewToken, UnwatchStatus)) or (own and request.transmitted):
             request.abandoned = True
             return
         self._end(request)
@@ -338,10 +343,13 @@ class Conversation:
         request = self._asked(changed.number, ChangeAttributes)
         if request is not None:
             assert isinstance(request.message, ChangeAttributes)
+            if changed.revision < 0:
+                raise ProtocolViolation("a revision is negative")
             if not request.message.channel:
                 self.own_attributes.apply(request.message)
             self._end(request)
-            self._context.complete(changed.number, AttributesReceipt(revision=changed.revision))
+            if not request.abandoned:
+                self._context.complete(changed.number, AttributesReceipt(revision=changed.revision))
 
     def on_statuses(self, answer: Statuses) -> None:
         """The states of users, asked for or subscribed to (S39)."""

@@ -15,17 +15,22 @@ LOG = b""
 class DroppableHome(abc.ABC):
     """A home some of which can be dropped: the oldest block of its log, or what it knows of a session."""
 
-    __slots__ = ("counted", "forgotten")
+    __slots__ = ("counted", "counted_fixed", "forgotten")
 
     def __init__(self) -> None:
-        self.counted = 0
-        """Its bytes, as they are counted among those of all homes."""
+        self.counted = self.counted_fixed = 0
+        """Its bytes, and those that are fixed, as they are counted among those of all homes."""
         self.forgotten = False
 
     @property
     @abc.abstractmethod
     def byte_count(self) -> int:
         """What the bound counts: all that can be dropped, now or later."""
+
+    @property
+    def fixed_bytes(self) -> int:
+        """What of them cannot be dropped for now."""
+        return 0
 
     @abc.abstractmethod
     def ages(self) -> Iterator[tuple[float, bytes]]:
@@ -45,7 +50,7 @@ class ByteBudget:
 
     def __init__(self, context: EngineContext) -> None:
         self._context = context
-        self._byte_count = 0
+        self._byte_count = self._fixed_bytes = 0
         self._ages: list[tuple[float, int, DroppableHome, bytes]] = []
         self._ages_taken_at = float("-inf")
         self.sources: list[Callable[[], Iterable[DroppableHome]]] = []
@@ -55,11 +60,19 @@ class ByteBudget:
         """The bytes of all homes."""
         return self._byte_count
 
+    @property
+    def room(self) -> int:
+        """How much may still be added that cannot be dropped: half of all bytes are for the logs."""
+        return self._context.config.max_engine_bytes // 2 - self._fixed_bytes
+
     def count(self, home: DroppableHome) -> None:
         """Count a home's bytes anew."""
         byte_count = home.byte_count
         self._byte_count += byte_count - home.counted
         home.counted = byte_count
+        fixed_bytes = home.fixed_bytes
+        self._fixed_bytes += fixed_bytes - home.counted_fixed
+        home.counted_fixed = fixed_bytes
 
     def bound(self, home: DroppableHome) -> None:
         """A home may have grown: keep all homes together within their bytes."""
@@ -70,7 +83,8 @@ class ByteBudget:
     def forget(self, home: DroppableHome) -> None:
         """The home is gone."""
         self._byte_count -= home.counted
-        home.counted = 0
+        self._fixed_bytes -= home.counted_fixed
+        home.counted = home.counted_fixed = 0
         home.forgotten = True
 
     def _drop_oldest(self) -> bool:

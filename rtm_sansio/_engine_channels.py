@@ -4,8 +4,9 @@ S46, S47, S58, E2, E3, E8)."""
 from __future__ import annotations
 
 import heapq
+import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -73,6 +74,7 @@ class _ChannelHome(DroppableHome):
         "members",
         "muted",
         "name",
+        "next_number",
         "outcomes",
         "parts",
         "sorted_members",
@@ -80,9 +82,10 @@ class _ChannelHome(DroppableHome):
         "watchers",
     )
 
-    def __init__(self, name: str, epoch: bytes, config: ServerConfig) -> None:
+    def __init__(self, name: str, epoch: bytes, config: ServerConfig, next_number: Callable[[], int]) -> None:
         super().__init__()
         self.name = name
+        self.next_number = next_number  # for revisions
         self.attribute_seconds = config.attribute_seconds
         self.known_seconds = config.history_seconds  # how long it knows sessions that left
         settings = config.settings_of(name)
@@ -111,8 +114,13 @@ class _ChannelHome(DroppableHome):
         attributes = 0 if self.attributes is None else self.attributes.kept_bytes
         return self.log.byte_count + OUTCOME_BYTES * self.outcomes + MARK_BYTES * len(self.left) + attributes
 
+    @property
+    def fixed_bytes(self) -> int:
+        """The attributes of a channel stay for as long as it has a member (S39)."""
+        return self.attributes.kept_bytes if self.attributes is not None and self.members else 0
+
     def ages(self) -> Iterator[tuple[float, bytes]]:
-        """The oldest block, and each session that did here what can be dropped."""
+        """The oldest block, the attributes, and each session that did here what can be dropped."""
         for key in (LOG, ATTRIBUTES, *self.parts):
             at = self.age_of(key)
             if at is not None:
@@ -146,8 +154,8 @@ class _ChannelHome(DroppableHome):
 
     def drop_attributes(self) -> None:
         """They end; their revisions go on."""
-        if self.attributes is not None:
-            self.attributes.clear(self.attributes.revision + 1)
+        assert self.attributes is not None  # there is a time of their end only if there are any
+        self.attributes.clear(self.next_number())
         self.attributes_until = None
 
 
@@ -190,9 +198,12 @@ class ChannelHomes:
     def _home(self, name: str) -> _ChannelHome:
         home = self._homes.get(name)
         if home is None:
-            home = self._homes[name] = _ChannelHome(name, self._context.entropy(8), self._config)
+            home = self._homes[name] = self._new_home(name)
             self._check_idle(home)
         return home
+
+    def _new_home(self, name: str) -> _ChannelHome:
+        return _ChannelHome(name, self._context.entropy(8), self._config, self._context.next_number)
 
     def _check_idle(self, home: _ChannelHome) -> None:
         """Keep the list of logs without member and subscriber up to date (S58). What they still have, entries and
@@ -304,8 +315,7 @@ class ChannelHomes:
         for session_id in [session_id for session_id, until in home.left.items() if until <= now]:
             del home.left[session_id]
             home.outcomes -= len(home.parts.pop(session_id).by_number)
-        if home.attributes_until is not None and home.attributes_until <= now:
-            home.drop_attributes()
+        self._expire_attributes(home)
         self._budget.count(home)
         self._schedule_sweep(home)
         if not (home.members or home.watchers or home.left or len(home.log)):
@@ -332,6 +342,7 @@ class ChannelHomes:
         holder = home.members.get(uid)
         if holder != session_id:
             entries = [operation.joined_entry] if holder is None else [operation.replaced_entry, operation.joined_entry]
+            self._expire_attributes(home)
             home.members[uid] = session_id
             home.attributes_until = None
             self._idle.discard(home.name)
@@ -401,50 +412,84 @@ class ChannelHomes:
         self._check_idle(home)
         return ChannelLeft(block=block)
 
+    # --------------------------------------------------------------------------------------------- attributes
+
     def _age_attributes(self, home: _ChannelHome) -> None:
-        """Attributes of a channel without members end after a while (S39)."""
-        if not home.members and home.attributes:
-            home.attributes_until = self._context.now + self._config.attribute_seconds
-            self._schedule_sweep(home)
+        """Attributes of a channel without members end after a while (S39): after the last leave, or the last change
+        since."""
+        if home.members or not home.attributes:
+            home.attributes_until = None
+            return
+        home.attributes_until = self._context.now + self._config.attribute_seconds
+        deadline = max(home.attributes_until, self._context.now + SWEEP_SECONDS)
+        if home.swept_at is None or deadline < home.swept_at:
+            home.swept_at = deadline
+            heapq.heappush(self._sweeps, (deadline, home.name))
+
+    def _expire_attributes(self, home: _ChannelHome) -> None:
+        """Whoever asks decides: a sweep may be late (S39)."""
+        if home.attributes_until is not None and home.attributes_until <= self._context.now:
+            home.drop_attributes()
+            self._budget.count(home)
 
     def change_attributes(self, name: str, operation: ChangeAttributes) -> AttributesChanged | Refusal:
         """Change the attributes of a channel, at the wish of any session; its members are told if that is wished
         (S39)."""
-        home = self._home(name)
-        session_id, number = operation.session_id, operation.number
-        part = home.parts.get(session_id) or SessionPart()
+        known_home = self._homes.get(name)
+        home = self._new_home(name) if known_home is None else known_home
+        self._expire_attributes(home)
+        part = home.parts.get(operation.session_id) or SessionPart()
         known = self._known(home, part, operation)
         if known is not None:
             return known if isinstance(known, AttributesChanged) else _STALE
         if part.ended:
             return _ENDED
-        if home.attributes is None:
-            home.attributes = AttributeStore()
-        store = home.attributes
-        revision = self._context.next_number()
-        refusal = store.change(
-            operation, revision, self._config.max_channel_attribute_bytes, self._config.max_attributes
-        )
+        config, revision = self._config, self._context.next_number()
+        store = AttributeStore() if home.attributes is None else home.attributes
+        room = self._budget.room if home.members else math.inf
+        refusal = store.change(operation, revision, config.max_channel_attribute_bytes, config.max_attributes, room)
         if refusal is not None:
             return refusal
+        home.attributes = store
+        if known_home is None:
+            self._homes[name] = home
         if operation.notice is not None and home.members:
             self._append_entries(home, [operation.notice])
         answer = AttributesChanged(revision=revision)
-        if number is not None:
-            if session_id not in home.parts:
-                home.parts[session_id] = part
-                self._keep_left(home, session_id)
-            home.outcomes += part.keep(number, answer, self._context.now, self._config.max_outcomes)
+        if operation.number is not None:
+            self._keep_change(home, part, operation, operation.number, answer)
         self._age_attributes(home)
+        if not (home.members or home.watchers):
+            self._idle.add(name, self._context.now)  # it is kept from now on
+            self._forget_idle()
         self._budget.bound(home)
         self._schedule_sweep(home)
         return answer
 
+    def _keep_change(
+        self,
+        home: _ChannelHome,
+        part: SessionPart,
+        operation: ChangeAttributes,
+        number: int,
+        answer: AttributesChanged,
+    ) -> None:
+        """Of a session that is no member its outcomes are known as long as those of one that left (S46)."""
+        session_id = operation.session_id
+        if home.members.get(operation.uid) != session_id:
+            home.parts[session_id] = part
+            self._keep_left(home, session_id)
+        home.outcomes += part.keep(number, answer, self._context.now, self._config.max_outcomes)
+
     def read_attributes(self, name: str, operation: ReadAttributes) -> AttributesRead:
         """The attributes of a channel; one that nobody knows has none."""
         home = self._homes.get(name)
-        store = None if home is None else home.attributes
-        return (_NO_ATTRIBUTES if store is None else store).read(operation.keys)
+        if home is None or home.attributes is None:
+            return _NO_ATTRIBUTES.read(())
+        self._expire_attributes(home)
+        return home.attributes.read(operation.keys)
+
+    # ------------------------------------------------------------------------------------------- what is known
 
     def _tell_count(self, home: _ChannelHome) -> None:
         """Members of a channel without joins and leaves get their number, now or as soon as they may again (S38)."""

@@ -6,10 +6,9 @@ from __future__ import annotations
 import heapq
 from hmac import compare_digest
 
-from ._engine_attributes import AttributeStore
+from ._engine_attributes import AttributeStore, UserAttributes
 from ._engine_bytes import ByteBudget
 from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox, Shares
-from ._engine_outcomes import SessionPart
 from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
 from ._engine_statuses import UNKNOWN, StatusBoard
 from .codes import Code
@@ -81,7 +80,6 @@ class _UserSession:
         "login_epoch",
         "login_id",
         "node",
-        "restored",
         "resumed",
         "session_id",
         "silence_step",
@@ -106,7 +104,6 @@ class _UserSession:
         self.expires_at: float | None = None
         self.unreachable_at: float | None = None  # when nothing will have been heard for too long (S36, S39)
         self.silence_step = 0  # of the last report of silence (E8)
-        self.restored = False  # whether it has attributes of its own, or was given those of the session before
         self.inbox_kept_until = 0  # the inbox up to here is older than the session
         self.channels: dict[str, None] = {}
 
@@ -121,7 +118,6 @@ class _UserHome:
         "inbox",
         "last_epoch",
         "left_at",
-        "part",
         "past_calls",
         "past_ends",
         "past_leases",
@@ -138,8 +134,7 @@ class _UserHome:
         self.session: _UserSession | None = None
         self.inbox: Inbox | None = None
         self.status = UNKNOWN
-        self.attributes: AttributeStore | None = None
-        self.part: SessionPart | None = None  # the outcomes of the session's own requests here (S46)
+        self.attributes: UserAttributes | None = None
         self.left_at: float | None = None  # when its last session ended
         self.last_epoch: int | None = None
         self.spoiled: tuple[int, Refusal] | None = None  # an ended epoch, and what its holder is told
@@ -160,6 +155,7 @@ class UserHomes:
         self._config = config = context.config
         self._budget = budget
         budget.sources.append(lambda: [home.inbox for home in self._homes.values() if home.inbox is not None])
+        budget.sources.append(lambda: [home.attributes for home in self._homes.values() if home.attributes is not None])
         self._homes: dict[str, _UserHome] = {}
         self._idle = IdleList(config.max_idle_users, max(config.login_memory_seconds, config.kept_for_seconds))
         self._shares = Shares(config.max_kept_bytes_of_sender)
@@ -518,40 +514,43 @@ class UserHomes:
     # -------------------------------------------------------------------------------------------- attributes
 
     def change_attributes(self, uid: str, operation: ChangeAttributes) -> AttributesChanged | Refusal:
-        """Change the attributes of a user, at the wish of its own session (S39)."""
-        session = self._session_of(uid, operation.session_id)
-        if session is None:
+        """Change the attributes of a user, at the wish of its own session (S39). What a statement says is what the
+        session begins with: nothing, once it has changed any (S25, S59)."""
+        if self._session_of(uid, operation.session_id) is None:
             return Refusal(Code.SESSION_ENDED, "the session has ended")
         home, config, now = self._homes[uid], self._config, self._context.now
-        part = home.part = home.part or SessionPart()
+        mine = home.attributes or UserAttributes()
+        number, part, store = operation.number, mine.part, mine.store
         part.forget(operation.lowest_unanswered, now - config.history_seconds)
-        number = operation.number
-        if number is not None:
-            known = part.by_number.get(number)
-            if known is not None or number < part.lowest:
-                return known or Refusal(Code.STALE_REQUEST, "the request is older than what was called answered")
-        if home.attributes is None:
-            home.attributes = AttributeStore()
-        store = home.attributes
-        if number is None and session.restored:  # a statement made again, or a copy that comes late (S59, E8)
-            return AttributesChanged(revision=store.revision)
-        session.restored = True
+        self._budget.count(mine)
+        if number is None:
+            if mine.changed:
+                return AttributesChanged(revision=store.revision)
+        elif number in part.by_number:
+            outcome: AttributesChanged = part.by_number[number]
+            return outcome
+        elif number < part.lowest:
+            return Refusal(Code.STALE_REQUEST, "the request is older than what the client called answered")
         revision = self._context.next_number()
-        refusal = store.change(operation, revision, config.max_user_attribute_bytes, config.max_attributes)
+        limits = config.max_user_attribute_bytes, config.max_attributes
+        refusal = store.change(operation, revision, *limits, self._budget.room)
         if refusal is not None:
             return refusal
+        home.attributes = mine
+        mine.changed = True
         answer = AttributesChanged(revision=revision)
         if number is not None:
             part.keep(number, answer, now, config.max_outcomes)
+        self._budget.bound(mine)
         return answer
 
     def read_attributes(self, uid: str, operation: ReadAttributes) -> AttributesRead:
         """The attributes of a user; one that nobody knows has none."""
         home = self._homes.get(uid)
-        if home is not None:
-            self._expire(home)
-        store = None if home is None else home.attributes
-        return (_NO_ATTRIBUTES if store is None else store).read(operation.keys)
+        if home is None:
+            return _NO_ATTRIBUTES.read(())
+        self._expire(home)
+        return (_NO_ATTRIBUTES if home.attributes is None else home.attributes.store).read(operation.keys)
 
     # ----------------------------------------------------------------------------------------- ends of sessions
 
@@ -595,7 +594,7 @@ class UserHomes:
         replaced: bool = False,
     ) -> None:
         """Take the session out of its user's home; what follows in other homes becomes things to do (E2)."""
-        home.session = home.part = None
+        home.session = None
         home.left_at = self._context.now
         home.past_calls = (*home.past_calls, session.session_id, session.call_id)[-_PAST_CALLS:]
         if not replaced:
@@ -603,7 +602,8 @@ class UserHomes:
             at = self._context.now if ended_at is None else ended_at
             home.status = self._statuses.change(home.uid, home.status, OFFLINE, at=at)
         if home.attributes is not None:
-            home.attributes.clear(self._context.next_number())
+            home.attributes.end_session(self._context.next_number())
+            self._budget.count(home.attributes)
         home.past_logins = (*home.past_logins, (session.login_id, self._context.now))[-_PAST_LOGINS:]
         for channel in session.channels:
             todo_id = self._context.next_number()
@@ -685,6 +685,8 @@ class UserHomes:
                 if home.inbox is not None:
                     home.inbox.forget()
                     self._budget.forget(home.inbox)
+                if home.attributes is not None:
+                    self._budget.forget(home.attributes)
                 del self._homes[uid]
 
 

@@ -9,6 +9,7 @@ from . import operations
 from ._hub_engine import EnginePort
 from ._hub_transports import Transports
 from ._hubparts import AttachedSession, HubContext, ServerLink
+from .codes import Code
 from .messages import (
     Attribute,
     Attributes,
@@ -21,6 +22,8 @@ from .messages import (
 )
 from .operations import AttributesChanged, AttributesRead, Refusal, home_of_channel, home_of_user
 
+_MAX_QUEUED_CALLS = 64
+"""So many calls wait on a home only if the engine hangs: what is asked then would just join them (S55)."""
 _ATTRIBUTE_BYTES = 32
 """What an attribute has in an answer besides its texts, at least."""
 
@@ -54,6 +57,12 @@ class AttributeRequests:
 
     def change(self, link: ServerLink, session: AttachedSession, request: ChangeAttributes) -> None:
         """Change attributes: one's own, or a channel's."""
+        home = home_of_channel(request.channel) if request.channel else home_of_user(session.uid)
+        if self._engine.queued(home) >= _MAX_QUEUED_CALLS:
+            # Of one sent again after a resume a client knows that this is no verdict on what it asked before (S9).
+            text = "too much waits for the engine here; try again later"
+            self._fail(session, request.number, Code.TOO_MANY_REQUESTS, text)
+            return
         session.busy = True
         changed_at = self._context.unix_milliseconds()
         notice = None
@@ -61,7 +70,7 @@ class AttributeRequests:
             entry = AttributesEntry(session.uid, request.replace, request.put, request.drop, changed_at)
             notice = encode_entry(entry)
         operation = operations.ChangeAttributes(
-            home=home_of_channel(request.channel) if request.channel else home_of_user(session.uid),
+            home=home,
             uid=session.uid,
             session_id=session.session_id,
             number=request.number,
@@ -89,7 +98,8 @@ class AttributeRequests:
         attributes: dict[str, str],
         then: Callable[[AttributesChanged | Refusal], None],
     ) -> None:
-        """Give a new session the attributes that its client had (S25)."""
+        """Give a new session the attributes that its client had (S25). The engine knows whether it is one: a client
+        may come back to it before its statement has been heard."""
         operation = operations.ChangeAttributes(
             home=home_of_user(session.uid),
             uid=session.uid,

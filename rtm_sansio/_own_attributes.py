@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .codes import code_name
+from .codes import Code, code_name
 from .events import AttributesLost
 from .messages import AttributesResult, ChangeAttributes
 
@@ -12,12 +12,12 @@ from .messages import AttributesResult, ChangeAttributes
 class OwnAttributes:
     """The copy of one ``login``. Events go to ``outputs``."""
 
-    __slots__ = ("_outputs", "_result", "_values")
+    __slots__ = ("_fault", "_outputs", "_values")
 
     def __init__(self, outputs: list[Any]) -> None:
         self._outputs = outputs
         self._values: dict[str, str] = {}
-        self._result: AttributesResult | None = None
+        self._fault: AttributesResult | None = None
 
     @property
     def wanted(self) -> dict[str, str] | None:
@@ -29,18 +29,21 @@ class OwnAttributes:
         kept = {} if change.replace else {key: text for key, text in self._values.items() if key not in change.drop}
         self._values = kept | change.put
 
-    def collect(self, result: AttributesResult | None) -> None:
-        """The answer to the statement says what became of them."""
-        self._result = result or self._result
+    def do_not_fit(self, max_bytes: int) -> None:
+        """They cannot even be stated: the server takes less than it took before."""
+        self._values = {}
+        text = f"they do not fit into a WebSocket message of {max_bytes} bytes, which is the server's limit now"
+        self._fault = AttributesResult(Code.ATTRIBUTES_FULL, text)
 
-    def settle(self) -> None:
-        """The session is as it was wished, or the app is told that these could not be had."""
-        result, self._result = self._result, None
-        if result is not None and result.code:
+    def settle(self, result: AttributesResult | None) -> None:
+        """The statement is answered: the attributes are as they were wished, or the app is told that they cannot be
+        had."""
+        fault, self._fault = self._fault or result, None
+        if fault is not None and fault.code:
             self._values = {}
-            self._outputs.append(AttributesLost(code=code_name(result.code), message=result.message))
+            self._outputs.append(AttributesLost(code=code_name(fault.code), message=fault.message))
 
     def clear(self) -> None:
         """The session is over for good, and its attributes with it."""
         self._values = {}
-        self._result = None
+        self._fault = None

@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 from .errors import InvalidArgument
 
 _LONGEST_SECONDS: Final = 2.0**53
 """Above it a float no longer counts whole seconds, and an int may be no float at all."""
+
+_MOST_KEYS: Final = 65_536
+"""No server lets a call name as many: what never ends is not read any further."""
 
 MAX_TOKEN_BYTES = 8 * 1024
 """A login with its names, ids and token fits into what may be sent before it is accepted (S45)."""
@@ -61,34 +65,54 @@ def check_keys(keys: Iterable[str], max_count: int, max_bytes: int, *, least: in
     for key in keys:
         size = text_size(key)
         if size is None or not 1 <= size <= max_bytes:
-            what = f"{size} bytes" if size is not None else f"a {type(key).__name__} that is no UTF-8 text"
+            what = f"has {size} bytes" if size is not None else f"is a {type(key).__name__} that is no UTF-8 text"
             raise InvalidArgument(
-                f"the key of an attribute is a str of 1 to {max_bytes} bytes; this one is {what}",
+                f"the key of an attribute is a str of 1 to {max_bytes} bytes; this one {what}",
                 code="invalid_attribute",
             )
-        found[key] = None
+        found[_plain(key)] = None
+        if len(found) > max_count:
+            break
     if not least <= len(found) <= max_count:
+        many = f"more than {max_count}" if found else "no"
         raise InvalidArgument(
-            f"{len(found)} attributes were given; {least} to {max_count} are possible in one call",
-            code="too_many_names",
+            f"{many} attributes were given; {least} to {max_count} are possible in one call", code="too_many_names"
         )
     return tuple(found)
 
 
-def check_mapping(put: Mapping[str, str] | None) -> dict[str, str]:
-    """The attributes to be set, as a dict of their own. Raise for what is no mapping."""
-    if put is None:
-        return {}
+def _plain(text: str) -> str:
+    """The text itself, of a subclass too: only that goes over the wire."""
+    return text if type(text) is str else str.__str__(text)
+
+
+def kept(given: Any) -> Any:
+    """Keys or attributes as they are at a call that may have to wait for room and be tried again: a copy, of a
+    generator too. What cannot be copied is left to the other checks."""
+    if isinstance(given, Mapping):
+        return dict(given)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        return given
+    copy: tuple[Any, ...] = tuple(islice(given, _MOST_KEYS + 1))  # pyright: ignore[reportUnknownArgumentType]
+    if len(copy) > _MOST_KEYS:
+        raise InvalidArgument(f"more than {_MOST_KEYS} attributes were given", code="too_many_names")
+    return copy
+
+
+def check_mapping(put: Mapping[str, str]) -> Mapping[str, str]:
+    """The attributes to be set. Raise for what is no mapping."""
     if not isinstance(put, Mapping):
         raise InvalidArgument(
             f"attributes must be given as a dict of str to str, not as {type(put).__name__}", code="invalid_attribute"
         )
-    return dict(put)
+    return put
 
 
-def check_values(put: Mapping[str, str], max_value_bytes: int, max_bytes: int) -> None:
-    """Raise unless the values of attributes are texts within their limits, each and all together with their keys."""
+def check_values(put: Mapping[str, str], max_value_bytes: int, max_bytes: int) -> dict[str, str]:
+    """The attributes, as a dict of their own. Raise unless the values are texts within their limits, each and all
+    together with their keys, which were checked before."""
     total = 0
+    checked: dict[str, str] = {}
     for key, value in put.items():
         size = text_size(value)
         if size is None:
@@ -102,9 +126,29 @@ def check_values(put: Mapping[str, str], max_value_bytes: int, max_bytes: int) -
                 code="attribute_too_large",
             )
         total += size + (text_size(key) or 0)
+        checked[_plain(key)] = _plain(value)
     if total > max_bytes:
         raise InvalidArgument(
             f"the attributes have {total} bytes together; the limit is {max_bytes}", code="attributes_full"
+        )
+    return checked
+
+
+def check_change_size(channel: str, put: Mapping[str, str], drop: Sequence[str], max_bytes: int) -> None:
+    """Raise unless a change of attributes fits into a request: one that does not could never be paced (S55)."""
+    size = attributes_size(channel, put, drop)
+    if size > max_bytes:
+        raise InvalidArgument(
+            f"the attributes have up to {size} bytes in one call; the limit of a request is {max_bytes}",
+            code="attributes_full",
+        )
+
+
+def check_revision(revision: object) -> None:
+    """Raise unless it is a revision of attributes, or None."""
+    if revision is not None and not (type(revision) is int and 0 <= revision < 1 << 63):
+        raise InvalidArgument(
+            f"expected_revision must be an int of at least 0, or None, not {_shown(revision)}", code="invalid_revision"
         )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ._answers import ANSWERS
@@ -27,6 +28,7 @@ from ._verdicts import close_failure, handshake_failure, rejection, retry_after_
 from ._wire import Closed, HandshakeFailed, Opened, Rejected
 from .checks import (
     check_body,
+    check_change_size,
     check_count,
     check_description,
     check_keys,
@@ -34,6 +36,7 @@ from .checks import (
     check_name,
     check_names,
     check_offset,
+    check_revision,
     check_timeout,
     check_token,
     check_values,
@@ -83,6 +86,8 @@ __all__ = ["ClientCore", "ClientTimer"]
 
 _MAX_RARE_FRAMES_PER_READ = 1024
 _LONGEST_UID = 64  # until a welcome says otherwise (S45)
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class ClientCore:
@@ -316,9 +321,9 @@ class ClientCore:
 
     def change_attributes(
         self,
-        channel: str = "",
+        channel: str | None = None,
         *,
-        put: Mapping[str, str] | None = None,
+        put: Mapping[str, str] = _NOTHING,
         drop: Iterable[str] = (),
         replace: bool = False,
         expected_revision: int | None = None,
@@ -335,20 +340,22 @@ class ClientCore:
 
         Raises InvalidArgument, NotConnected, RequestsFull.
         """
-        self._check_connected("attributes")
+        self._check_connected("changing attributes")
         limits = self._conversation.limits
-        if channel:
+        if channel is not None:
             check_name(channel, "channel", limits.max_name_length)
-        put = check_mapping(put)
+        given = check_mapping(put)
         pairs, key_bytes = limits.max_attribute_pairs, limits.max_attribute_key_bytes
-        gone = [key for key in check_keys(drop, pairs, key_bytes, least=0) if key not in put]
-        check_keys((*put, *gone), pairs, key_bytes, least=0 if replace else 1)
-        most = limits.max_channel_attribute_bytes if channel else limits.max_user_attribute_bytes
-        check_values(put, limits.max_attribute_value_bytes, most)
-        check_offset(expected_revision, "expected_revision")
+        gone = () if replace else check_keys(drop, pairs, key_bytes, least=0)
+        gone = tuple([key for key in gone if key not in given])
+        check_keys((*given, *gone), pairs, key_bytes, least=0 if replace else 1)
+        most = limits.max_user_attribute_bytes if channel is None else limits.max_channel_attribute_bytes
+        checked = check_values(given, limits.max_attribute_value_bytes, most)
+        check_change_size(channel or "", checked, gone, limits.max_request_bytes)
+        check_revision(expected_revision)
         number = self._next_request(timeout_seconds, now)
-        told = bool(channel) and notify
-        request = ChangeAttributes(number, channel, replace, put, tuple(gone), expected_revision, told)
+        told = channel is not None and bool(notify)
+        request = ChangeAttributes(number, channel or "", bool(replace), checked, gone, expected_revision, told)
         return self._conversation.open(request, timeout_seconds)
 
     def read_attributes(
@@ -365,7 +372,7 @@ class ClientCore:
 
         Raises InvalidArgument, NotConnected, RequestsFull.
         """
-        self._check_connected("attributes")
+        self._check_connected("reading attributes")
         limits = self._conversation.limits
         names = check_keys(keys, limits.max_attribute_pairs, limits.max_attribute_key_bytes, least=0)
         if channel is not None:

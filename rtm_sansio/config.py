@@ -13,6 +13,8 @@ from .errors import ConfigError
 
 _ATTRIBUTE_FRAME_BYTES = 64
 """What an attribute takes in an answer besides key, value and writer."""
+_PAIR_FRAME_BYTES, _CHANGE_FRAME_BYTES = 16, 256
+"""What an attribute takes in a change and its notice besides key and value, and what these have besides."""
 _SHORTEST_SECONDS = 0.0001
 """What a timer can still tell from the present."""
 
@@ -380,11 +382,16 @@ class ServerConfig(_Settings):
                 f"{self.max_attributes} attributes with {largest} bytes do not fit into max_frame_bytes "
                 f"({self.max_frame_bytes}), in which they are read (S45)"
             )
-        if largest + 1024 > self.max_request_bytes:
+        per_pair = self.max_attribute_key_bytes + _PAIR_FRAME_BYTES
+        change = largest + self.max_attribute_pairs * per_pair + 2 * self.max_name_length + _CHANGE_FRAME_BYTES
+        if change > self.max_request_bytes:
             raise ConfigError(
-                f"{largest} bytes of attributes do not fit into max_request_bytes ({self.max_request_bytes}), in which "
-                "they are set (S45)"
+                f"a change of {self.max_attribute_pairs} attributes with {largest} bytes does not fit into "
+                f"max_request_bytes ({self.max_request_bytes}; it needs {change}) (S45)"
             )
+        self._check_at_most(
+            "attribute_seconds", "log_identity_seconds", "attributes are kept with the identity of their channel (S58)"
+        )
         self._check_channel_settings()
         if self.max_request_bytes < self.max_message_bytes + 1024:
             raise ConfigError(

@@ -82,8 +82,9 @@ class WantedStatus(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Want(msgspec.Struct, array_like=True, tag=2, frozen=True):
     """All that the client wants, right behind ``login`` (S59). ``inbox`` is nil before the first welcome of a
-    ``login``: then it begins where that says (S56). ``attributes`` are one's own, which a new session is given; nil
-    leaves it without. ``statuses`` are all that is watched: states that have changed follow the answer (S57)."""
+    ``login``: then it begins where that says (S56). ``attributes`` are one's own, which a session is given that has
+    changed none yet; nil leaves it as it is. ``statuses`` are all that is watched: states that have changed follow the
+    answer (S57)."""
 
     channels: tuple[WantedChannel, ...]
     inbox: WantedInbox | None = None
@@ -388,8 +389,8 @@ class AttributesResult(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 class Restored(msgspec.Struct, array_like=True, tag=3, frozen=True):
     """The answer to ``Want``, in as many messages as the size of a WebSocket message needs; ``more`` follow (S59).
-    In the last one stand ``attributes`` if a new session was given some, and as ``unwatched`` the users whose status
-    cannot be watched, because they are more than may be, or no valid uids."""
+    In the last one stand ``attributes`` if some were wanted, and as ``unwatched`` the users whose status cannot be
+    watched, because they are more than may be, or no valid uids."""
 
     channels: tuple[ChannelResult, ...]
     more: bool = False

@@ -254,7 +254,8 @@ class ChangeAttributes(_Discreet, frozen=True, kw_only=True):
     """Change attributes in the home of a user, who must be the session's, or of a channel: all of it or nothing (S39).
 
     ``replace`` leaves none but those of ``put``; else ``drop`` goes and ``put`` is added. Refused if the revision is
-    not the one expected, if there is one. ``number`` is None in a statement, whose repetition is harmless (S59).
+    not the one expected, if there is one. ``number`` is None in a statement: then it is what a new session begins with,
+    and nothing once the session has changed attributes (S25, S59).
     ``notice`` is what is appended to the channel's log, if its members are to be told. Answer: ``AttributesChanged``.
     """
 

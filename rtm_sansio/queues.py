@@ -31,12 +31,14 @@ from .events import (
 from .states import ConnectionChangeReason, ConnectionState
 
 _MAX_CHARACTER_BYTES = 4
+_KEY_BYTES = 128
+"""What an attribute takes in memory besides its texts."""
 _EVENT_TYPES = frozenset((*get_args(ClientEvent), *get_args(ChannelEvent)))
 
 
 def event_bytes(event: Any) -> int:
     """What an event counts against the byte bound of its queue: all that a peer can make large in it, its uid and its
-    message or text.
+    message or text; 128 bytes more for each attribute, however short.
 
     Text beyond ASCII counts four bytes a character, the most that it can take in memory; what it takes is not to be
     had as fast as this.
@@ -45,7 +47,8 @@ def event_bytes(event: Any) -> int:
     if kind is ChannelMessageReceived:
         return _text_bytes(event.message) + len(event.uid)
     if kind is ChannelAttributesChanged:
-        return len(event.uid) + sum(map(_text_bytes, (*event.put, *event.put.values(), *event.dropped)))
+        texts = (*event.put, *event.put.values(), *event.dropped)
+        return len(event.uid) + _KEY_BYTES * (len(event.put) + len(event.dropped)) + sum(map(_text_bytes, texts))
     if kind is MessageReceived:
         return _text_bytes(event.message) + _text_bytes(event.description) + len(event.uid)
     if kind is MemberJoined or kind is MemberLeft:

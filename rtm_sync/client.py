@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar, cast
 
 from rtm_sansio.auth import check_token_source
 from rtm_sansio.checks import check_timeout
+from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.endpoints import check_client_tls, check_config, parse_endpoints
 from rtm_sansio.errors import ClientClosed, InvalidArgument, Outcome, RequestTimeout
@@ -37,6 +38,7 @@ from rtm_sansio.events import (
 from rtm_sansio.queues import MessageFilter, check_handler
 from rtm_sansio.states import ConnectionState
 
+from ._attributes import AttributeCalls
 from ._runtime import EventIterator, Handler, Home, Runtime
 from ._threads import is_coroutine_function
 
@@ -48,7 +50,7 @@ CLOSE_SECONDS = 2.0
 """What ``close`` may take for the logout and for the last bytes together."""
 
 
-class Client:
+class Client(AttributeCalls):
     """One instance of a user: it logs in, stays logged in through interruptions, and carries channels.
 
     ``url`` is one ``ws://`` or ``wss://`` URL, or several that are tried in turn. ``ssl`` is the context for
@@ -237,6 +239,20 @@ class Client:
             )
 
         return cast(PeerDelivery, runtime.request(send, timeout=seconds))
+
+    # --- attributes
+
+    @property
+    def _commands(self) -> ClientCore:
+        return self._runtime.core
+
+    def _ask(self, command: Callable[..., int], timeout: float | None) -> Any:
+        check_timeout(timeout)
+        seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        return self._runtime.request(
+            lambda now: command(timeout_seconds=_left(deadline, now), now=now), timeout=seconds
+        )
 
     # --- channels and events
 

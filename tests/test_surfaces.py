@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -38,6 +39,9 @@ WAITING = [
     "members",
     "history",
     "leave",
+]
+ATTRIBUTE_CALLS = [
+    f"{verb}{of}_attributes" for verb in ("set", "merge", "delete", "clear", "get") for of in ("", "_channel")
 ]
 
 # Names of the protocols of "with", "for" and iterators, in both worlds.
@@ -100,7 +104,7 @@ def test_members(name: str) -> None:
 def test_every_call_has_a_timeout(name: str) -> None:
     """Whatever waits for a server can be bounded."""
     for package in (rtm_sync, rtm_async):
-        for member in WAITING:
+        for member in (*WAITING, *ATTRIBUTE_CALLS):
             function = getattr(getattr(package, name), member, None)
             if function is not None:
                 timeout = inspect.signature(function).parameters["timeout"]
@@ -242,6 +246,35 @@ MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "history both ways": (InvalidArgument, "invalid_offset", lambda scene: scene.channel.history(before=1, after=1)),
     "history of no offset": (InvalidArgument, "invalid_offset", lambda scene: scene.channel.history(after=-1)),
     "too much history": (InvalidArgument, "invalid_limit", lambda scene: scene.channel.history(limit=257)),
+    "no attributes": (InvalidArgument, "invalid_attribute", lambda scene: scene.client.set_attributes(None)),
+    "attributes of bytes": (
+        InvalidArgument,
+        "invalid_attribute",
+        lambda scene: scene.client.merge_attributes({"k": b"v"}),
+    ),
+    "large attribute": (
+        InvalidArgument,
+        "attribute_too_large",
+        lambda scene: scene.client.set_attributes({"k": "v" * 8193}),
+    ),
+    "one key": (InvalidArgument, "invalid_attribute", lambda scene: scene.client.delete_attributes("key")),
+    "no key": (InvalidArgument, "too_many_names", lambda scene: scene.client.delete_attributes(iter(()))),
+    "keys without end": (
+        InvalidArgument,
+        "too_many_names",
+        lambda scene: scene.client.get_attributes(keys=map(str, itertools.count())),
+    ),
+    "revision": (
+        InvalidArgument,
+        "invalid_revision",
+        lambda scene: scene.client.clear_attributes(expected_revision=-1),
+    ),
+    "attributes of no channel": (
+        InvalidArgument,
+        "invalid_channel",
+        lambda scene: scene.client.clear_channel_attributes(""),
+    ),
+    "attributes of no user": (InvalidArgument, "invalid_uid", lambda scene: scene.client.get_attributes("")),
     "no event": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on(str, print)),
     "no class": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on([MemberJoined], print)),
     "no handler": (InvalidArgument, "invalid_argument", lambda scene: scene.client.on(MemberJoined, "print")),
@@ -258,6 +291,7 @@ MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
             "members": lambda timeout: lambda scene: scene.channel.members(timeout=timeout),
             "history": lambda timeout: lambda scene: scene.channel.history(timeout=timeout),
             "member_counts": lambda timeout: lambda scene: scene.client.member_counts(["lobby"], timeout=timeout),
+            "get_attributes": lambda timeout: lambda scene: scene.client.get_attributes(timeout=timeout),
         }.items()
     },
 }
@@ -280,6 +314,7 @@ CLOSED: dict[str, tuple[type[RtmError], str, Mistake]] = {
         "members of a closed client": lambda scene: scene.channel.members(),
         "history of a closed client": lambda scene: scene.channel.history(),
         "member_counts of a closed client": lambda scene: scene.client.member_counts(["lobby"]),
+        "get_attributes of a closed client": lambda scene: scene.client.get_attributes(),
         "renew_token of a closed client": lambda scene: scene.client.renew_token("token"),
         "retry_now of a closed client": lambda scene: scene.client.retry_now(),
         "on of a closed client": lambda scene: scene.client.on(MemberJoined, print),

@@ -14,6 +14,9 @@ from rtm_sansio.endpoints import parse_endpoints
 from rtm_sansio.errors import RtmError, TransportFailure
 from rtm_sansio.events import ConnectionStateChanged, RequestCompleted, RequestErred
 from rtm_sansio.messages import (
+    Attributes,
+    ChangeAttributes,
+    Changed,
     ChannelResult,
     CountMembers,
     Done,
@@ -35,7 +38,9 @@ from rtm_sansio.messages import (
     Progress,
     PublishBytes,
     PublishText,
+    ReadChannelAttributes,
     ReadHistory,
+    ReadUserAttributes,
     Renewed,
     RenewToken,
     Restored,
@@ -353,6 +358,10 @@ class Rig:
                 self.say(MemberCounts(number, tuple(1 for _ in message.channels)))
             elif isinstance(message, ReadHistory):
                 self.say(History(number, EPOCH, 1, False, [TextEntry("bob", "x", 0)]))
+            elif isinstance(message, ChangeAttributes):
+                self.say(Changed(number, number))
+            elif isinstance(message, (ReadUserAttributes, ReadChannelAttributes)):
+                self.say(Attributes(number, number, ()))
 
     def entries(self, first: int, *texts: str, channel: str = "lobby", uid: str = "bob", epoch: bytes = EPOCH) -> None:
         """Text entries of a channel arrive."""

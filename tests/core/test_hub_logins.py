@@ -51,6 +51,12 @@ def test_the_welcome_states_every_limit_that_is_applied() -> None:
         append_burst_bytes=8000,
         max_count_channels=5,
         max_history_entries=19,
+        max_attribute_key_bytes=21,
+        max_attribute_value_bytes=22,
+        max_attribute_pairs=23,
+        max_attributes=24,
+        max_user_attribute_bytes=1025,
+        max_channel_attribute_bytes=1026,
     )
     alice = Bench(config).login("alice")
     assert alice.welcome.limits == Limits(
@@ -69,6 +75,12 @@ def test_the_welcome_states_every_limit_that_is_applied() -> None:
         append_burst_bytes=8000,
         max_count_channels=5,
         max_history_entries=19,
+        max_attribute_key_bytes=21,
+        max_attribute_value_bytes=22,
+        max_attribute_pairs=23,
+        max_attributes=24,
+        max_user_attribute_bytes=1025,
+        max_channel_attribute_bytes=1026,
     )
 
 
@@ -86,6 +98,13 @@ def test_the_welcome_states_every_limit_that_is_applied() -> None:
         {"max_frame_bytes": 32 * 1024},
         {"feed_below_bytes": 512 * 1024},
         {"slow_reader_bytes": 2 * 1024 * 1024},
+        {"max_attributes": 1024},
+        {"max_user_attribute_bytes": 128 * 1024},
+        {"max_channel_attribute_bytes": 128 * 1024},
+        {"max_channel_attribute_bytes": 63 * 1024},
+        {"max_attribute_pairs": 800},
+        {"max_attribute_key_bytes": 1000},
+        {"attribute_seconds": 86_401.0},
     ],
 )
 def test_impossible_settings_are_refused_when_they_are_made(settings: dict[str, float]) -> None:

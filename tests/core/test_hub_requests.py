@@ -98,7 +98,9 @@ class TestLimits:
 
     def test_what_the_server_sends_is_split_as_well(self) -> None:
         """S45: no WebSocket message above the limit, whatever happened in a pass."""
-        bench = Bench(max_message_bytes=1000, max_request_bytes=2048, max_frame_bytes=4096)
+        attributes = {"max_user_attribute_bytes": 500, "max_channel_attribute_bytes": 500, "max_attributes": 20}
+        sizes = {"max_message_bytes": 1000, "max_request_bytes": 2048, "max_frame_bytes": 4096}
+        bench = Bench(max_attribute_pairs=8, **attributes, **sizes)
         alice = bench.login("alice", "room")
         for number in range(10, 90):
             post(alice, PublishText(number, "room", "x" * 900))
@@ -302,7 +304,8 @@ class TestLimits:
     def test_a_request(self, size: int, refused: bool) -> None:
         """S45: what the name takes, the body has not."""
         limit = 33 * 1024 - 24 - 32 * 1024
-        bench = Bench(max_request_bytes=33 * 1024, max_name_length=2000)
+        attributes = {"max_attributes": 32, "max_channel_attribute_bytes": 16 * 1024}
+        bench = Bench(max_request_bytes=33 * 1024, max_name_length=2000, **attributes)
         name = "n" * (limit + size - 1023)
         alice = bench.login("alice", name)
         alice.send(PublishText(9, name, "x" * 32 * 1024))

@@ -8,7 +8,6 @@ import random
 import pytest
 
 from core.checked_core import CheckedClientCore
-from rtm_sansio.testing import _clients
 from rtm_sansio.config import ClientConfig, ServerConfig
 from rtm_sansio.errors import Outcome, RequestRefused, RtmError
 from rtm_sansio.events import (
@@ -19,7 +18,7 @@ from rtm_sansio.events import (
     RequestCompleted,
 )
 from rtm_sansio.states import ConnectionState
-from rtm_sansio.testing import VirtualClient, World
+from rtm_sansio.testing import VirtualClient, World, _clients
 
 BACK = [("RECONNECTING", "INTERRUPTED"), ("CONNECTED", "LOGIN_SUCCESS")]
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from rtm_sansio import (
+    AttributesLost,
+    ChannelAttributesChanged,
     ChannelLost,
     ChannelMessageReceived,
     ClientConfig,
@@ -69,6 +71,10 @@ def brief_of(event: Any) -> Brief:
             return "members", event.member_count
         case MembersResumed():
             return "members resumed", event.offset
+        case ChannelAttributesChanged():
+            return "attributes", event.uid, event.replaced, event.put, event.dropped, event.offset
+        case AttributesLost():
+            return "attributes lost", event.code
         case MessagesLost():
             return "lost", event.count
         case ChannelLost():
@@ -82,6 +88,31 @@ def brief_of(event: Any) -> Brief:
         case TokenWillExpire():
             return ("token will expire",)
     raise AssertionError(f"an event that no scenario knows: {event!r}")
+
+
+CORE_ATTRIBUTES: dict[str, Callable[..., int]] = {
+    "set_attributes": lambda core, put, **options: core.change_attributes(put=put, replace=True, **options),
+    "merge_attributes": lambda core, put, **options: core.change_attributes(put=put, **options),
+    "delete_attributes": lambda core, keys, **options: core.change_attributes(drop=keys, **options),
+    "clear_attributes": lambda core, **options: core.change_attributes(replace=True, **options),
+    "get_attributes": lambda core, uid=None, keys=(), **options: core.read_attributes(uid=uid, keys=keys, **options),
+    "set_channel_attributes": lambda core, channel, put, **options: core.change_attributes(
+        channel, put=put, replace=True, **options
+    ),
+    "merge_channel_attributes": lambda core, channel, put, **options: core.change_attributes(
+        channel, put=put, **options
+    ),
+    "delete_channel_attributes": lambda core, channel, keys, **options: core.change_attributes(
+        channel, drop=keys, **options
+    ),
+    "clear_channel_attributes": lambda core, channel, **options: core.change_attributes(
+        channel, replace=True, **options
+    ),
+    "get_channel_attributes": lambda core, channel, keys=(), **options: core.read_attributes(
+        channel=channel, keys=keys, **options
+    ),
+}
+"""What a frontend's method asks of its core, for the worlds that have only that."""
 
 
 def judge_token(token: str) -> int | None:
@@ -184,6 +215,10 @@ class Actor(abc.ABC):
         """Call ``send_to_peer``, and do not wait."""
 
     @abc.abstractmethod
+    def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
+        """Call one of the frontends' methods that concern attributes, by its name, and do not wait."""
+
+    @abc.abstractmethod
     def renew(self, token: str) -> None:
         """Renew the token, and wait for it."""
 
@@ -229,6 +264,10 @@ class Actor(abc.ABC):
     def peer_messages(self, home: str = CLIENT_HOME) -> list[str | bytes]:
         """The messages of users heard so far."""
         return [brief[2] for brief in self.briefs(home) if brief[0] == "peer"]
+
+    def attributes(self, call: str, *arguments: Any, **options: Any) -> Any:
+        """Call one of the frontends' methods that concern attributes, by its name, and wait for its result."""
+        return self.begin_attributes(call, *arguments, **options).result()
 
     def briefs(self, home: str = CLIENT_HOME) -> list[Brief]:
         """What was heard in a home so far."""

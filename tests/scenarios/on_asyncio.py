@@ -92,6 +92,9 @@ class AsyncioActor(RealActor):
     ) -> Pending:
         return self._loop_thread.begin(self._client.send_to_peer(uid, message, offline, description=description))
 
+    def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
+        return self._loop_thread.begin(getattr(self._client, call)(*arguments, **options))
+
     def renew(self, token: str) -> None:
         self._loop_thread.run(self._client.renew_token(token))
 

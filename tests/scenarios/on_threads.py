@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -86,6 +87,9 @@ class ThreadedActor(RealActor):
         self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
     ) -> Pending:
         return self._begin(self._client.send_to_peer, uid, message, offline, description=description)
+
+    def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
+        return self._begin(functools.partial(getattr(self._client, call), *arguments, **options))
 
     def renew(self, token: str) -> None:
         self._client.renew_token(token)

@@ -25,7 +25,7 @@ from rtm_sansio import (
     RequestErred,
     parse_endpoints,
 )
-from scenarios.adapter import Link, Pending
+from scenarios.adapter import CORE_ATTRIBUTES, Link, Pending
 from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
 from scenarios.virtual import Reading
 
@@ -124,6 +124,10 @@ class TrioActor(RealActor):
                 uid, message, offline=offline, description=description, now=trio.current_time()
             )
         )
+
+    def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
+        command = CORE_ATTRIBUTES[call]
+        return self._begin(lambda: command(self._core, *arguments, now=trio.current_time(), **options))
 
     def renew(self, token: str) -> None:
         self._begin(lambda: self._core.renew_token(token, now=trio.current_time())).result()

@@ -438,7 +438,13 @@ def s44_leave_without_a_link(world: World) -> None:
     bob.wait("lobby", "joined", "alice", count=2)
 
 
-@scenario(max_log_bytes=64 * 1024, max_frame_bytes=64 * 1024, max_request_bytes=32 * 1024, max_message_bytes=16 * 1024)
+@scenario(
+    max_log_bytes=64 * 1024,
+    max_frame_bytes=64 * 1024,
+    max_request_bytes=32 * 1024,
+    max_message_bytes=16 * 1024,
+    max_channel_attribute_bytes=16 * 1024,
+)
 def s33_gap(world: World) -> None:
     """S33: what is no longer there is reported, with its number, in its place; then comes what remains."""
     alice, bob = world.actor("alice"), world.actor("bob")
@@ -910,3 +916,102 @@ def s38_no_member_events(world: World) -> None:
     alice.wait("news-1", "members", 1)
     assert alice.history("news-1").events == ()
     assert bob.history("lobby").first_offset == 1
+
+
+@scenario()
+def s39_attributes_of_users(world: World) -> None:
+    """S39: set, merged, deleted, cleared and read by their owner, and read by others."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+    assert bob.attributes("get_attributes", "alice").revision == 0
+    revisions = [alice.attributes("set_attributes", {"mood": "fine", "place": "at home"}).revision]
+    revisions += [alice.attributes("merge_attributes", {"mood": "tired", "task": ""}).revision]
+    seen = bob.attributes("get_attributes", "alice")
+    assert seen.values == {"mood": "tired", "place": "at home", "task": ""}
+    assert seen.revision == revisions[1]
+    assert {one.uid for one in seen.attributes.values()} == {"alice"}
+    assert [seen.attributes[key].revision for key in ("place", "mood")] == revisions
+    assert alice.attributes("get_attributes", keys=["mood", "unknown"]).values == {"mood": "tired"}
+    revisions += [alice.attributes("delete_attributes", ["mood", "unknown"]).revision]
+    assert bob.attributes("get_attributes", "alice").values == {"place": "at home", "task": ""}
+    revisions += [alice.attributes("clear_attributes").revision]
+    assert bob.attributes("get_attributes", "alice").values == {}
+    assert revisions == sorted(set(revisions))
+    alice.attributes("set_attributes", {"mood": "back"})
+    alice.logout()
+    assert bob.attributes("get_attributes", "alice").values == {}
+
+
+@scenario(**SHORT_PRESENCE)
+def s25_attributes_renewed(world: World) -> None:
+    """S25: back after its session has expired, a client sets its attributes again; others see the ones confirmed."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (bob, alice):
+        actor.login()
+        actor.join("lobby")
+    bob.wait("lobby", "joined", "alice")
+    alice.attributes("set_attributes", {"mood": "fine", "task": "none"})
+    before = alice.attributes("delete_attributes", ["task"]).revision
+    alice.link.cut()
+    alice.wait_state("RECONNECTING")
+    assert bob.attributes("get_attributes", "alice").values == {"mood": "fine"}
+    bob.wait("lobby", "left", "alice", "TIMED_OUT")
+    assert bob.attributes("get_attributes", "alice").values == {}
+    alice.link.restore()
+    bob.wait("lobby", "joined", "alice", count=2)
+    alice.wait_state("CONNECTED", count=2)
+    seen = bob.attributes("get_attributes", "alice")
+    assert seen.values == {"mood": "fine"}
+    assert seen.revision > before
+    alice.check_changes(*LOGGED_IN, INTERRUPTED, CONNECTED)
+
+
+@scenario()
+def s39_attributes_of_channels(world: World) -> None:
+    """S39: one who is no member sets a channel's attributes; the members are told if it asks for that."""
+    alice, bob, carol = world.actor("alice"), world.actor("bob"), world.actor("carol")
+    for actor in (bob, carol, alice):
+        actor.login()
+    for actor in (bob, carol):
+        actor.join("lobby")
+    bob.wait("lobby", "joined", "carol")
+    alice.attributes("set_channel_attributes", "lobby", {"topic": "tea", "owner": "alice"}, notify=True)
+    bob.send("lobby", "so be it")
+    alice.attributes("merge_channel_attributes", "lobby", {"topic": "coffee"})
+    bob.attributes("delete_channel_attributes", "lobby", ["owner"], notify=True)
+    seen = carol.attributes("get_channel_attributes", "lobby")
+    assert seen.values == {"topic": "coffee"}
+    assert seen.attributes["topic"].uid == "alice"
+    alice.attributes("clear_channel_attributes", "lobby", notify=True)
+    assert carol.attributes("get_channel_attributes", "lobby", ["topic"]).values == {}
+    carol.wait("lobby", "attributes", count=3)
+    assert [brief[1:5] for brief in carol.briefs("lobby") if brief[0] == "attributes"] == [
+        ("alice", True, {"topic": "tea", "owner": "alice"}, ()),
+        ("bob", False, {}, ("owner",)),
+        ("alice", True, {}, ()),
+    ]
+    bob.wait("lobby", "attributes", count=2)  # not of his own (S43)
+
+
+@scenario()
+def s39_compare_and_set(world: World) -> None:
+    """S39: of two that have read the same revision one is refused, and nothing of what it asked for is done."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    for actor in (alice, bob):
+        actor.login()
+    bob.join("lobby")
+    revision = alice.attributes("get_channel_attributes", "lobby").revision
+    alice.attributes("merge_channel_attributes", "lobby", {"owner": "alice"}, expected_revision=revision, notify=True)
+    with pytest.raises(RequestRefused) as conflict:
+        bob.attributes("set_channel_attributes", "lobby", {"owner": "bob"}, expected_revision=revision, notify=True)
+    assert conflict.value.code == "revision_conflict"
+    assert conflict.value.outcome is Outcome.REFUSED
+    seen = bob.attributes("get_channel_attributes", "lobby")
+    assert seen.values == {"owner": "alice"}
+    bob.attributes("merge_channel_attributes", "lobby", {"owner": "bob"}, expected_revision=seen.revision)
+    mine = alice.attributes("merge_attributes", {"a": "1"}, expected_revision=0).revision
+    with pytest.raises(RequestRefused):
+        alice.attributes("clear_attributes", expected_revision=0)
+    alice.attributes("clear_attributes", expected_revision=mine)
+    bob.wait("lobby", "attributes", "alice")

@@ -18,7 +18,7 @@ from rtm_sansio import (
 )
 from rtm_sansio import testing as rtm_testing
 from rtm_sansio.queues import ending_of
-from scenarios.adapter import CLIENT_HOME, Actor, IterationEnded, Link, Pending, World, judge_token
+from scenarios.adapter import CLIENT_HOME, CORE_ATTRIBUTES, Actor, IterationEnded, Link, Pending, World, judge_token
 from scenarios.proxy import Direction
 
 
@@ -219,6 +219,10 @@ class VirtualActor(Actor):
 
     def _ask(self, command: Callable[[], int]) -> Pending:
         return self._pending(self._client.call(command))
+
+    def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
+        request = CORE_ATTRIBUTES[call](self._core, *arguments, now=self._world.now, **options)
+        return self._pending(self._client.call(lambda: request))
 
     def renew(self, token: str) -> None:
         self._client.call(lambda: self._core.renew_token(token, now=self._world.now), wait=True)

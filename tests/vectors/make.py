@@ -19,7 +19,13 @@ sys.path.insert(0, str(HERE.parent))
 from rtm_sansio import messages as wire  # noqa: E402
 from rtm_sansio._encodings import JSON  # noqa: E402
 from rtm_sansio.messages import (  # noqa: E402
+    Attribute,
+    Attributes,
+    AttributesEntry,
+    AttributesResult,
     BytesEntry,
+    ChangeAttributes,
+    Changed,
     ChannelResult,
     CountMembers,
     Done,
@@ -54,7 +60,9 @@ from rtm_sansio.messages import (  # noqa: E402
     Progress,
     PublishBytes,
     PublishText,
+    ReadChannelAttributes,
     ReadHistory,
+    ReadUserAttributes,
     Renewed,
     RenewToken,
     Restored,
@@ -154,6 +162,11 @@ def messages() -> list[dict[str, Any]]:
         ("a text to a user", PeerText(7, "bob", "hi")),
         ("a text to be kept, with a description", PeerText(8, "bob", "hi", True, "a greeting")),
         ("bytes to a user", PeerBytes(9, "bob", b"\x00\xff", True, "")),
+        ("wishes with attributes", Want((), None, {"mood": "fine", "ü": ""})),
+        ("attributes of a channel", ChangeAttributes(7, "lobby", False, {"topic": "tea"}, ("owner",), 17, True)),
+        ("all attributes of one's own gone", ChangeAttributes(8, "", True, {})),
+        ("a user's attributes", ReadUserAttributes(9, "bob")),
+        ("a channel's attribute", ReadChannelAttributes(10, "lobby", ("topic",))),
     ]
     server: list[tuple[str, Any]] = [
         ("a new session", Welcome(SESSION, 1_700_000_060_000_000, 1, False, None, LIMITS, INBOX)),
@@ -209,6 +222,18 @@ def messages() -> list[dict[str, Any]]:
         ("numbers of members", MemberCounts(9, (2, 0))),
         ("history", History(10, EPOCH, 41, True, [TextEntry("bob", "hi", SENT_AT), JoinedEntry("carol")])),
         ("no history", History(12, EPOCH, 43, False, [])),
+        ("attributes restored", Restored((), False, AttributesResult())),
+        ("attributes that cannot be had", Restored((), False, AttributesResult(4318, "too many"))),
+        ("changed", Changed(7, 1_700_000_060_000_001)),
+        ("no attributes", Attributes(9, 0, ())),
+        (
+            "attributes",
+            Attributes(10, 1_700_000_060_000_001, (Attribute("topic", "tea", 1_700_000_060_000_001, "bob", SENT_AT),)),
+        ),
+        (
+            "a change that members are told",
+            Entries("lobby", EPOCH, 45, [AttributesEntry("bob", False, {"topic": "tea"}, ("owner",), SENT_AT)]),
+        ),
     ]
     found = [
         {"name": name, "from": side, "hex": encode_batch([message]).hex(), "batch": to_json([message])}
@@ -270,6 +295,10 @@ def readings() -> list[dict[str, Any]]:
         ("nothing at all", "client", b""),
         ("half a batch", "client", encode_batch([Join(1, "lobby")])[:-2]),
         ("something behind the batch", "client", encode_batch([Join(1, "lobby")]) + b"\x00"),
+        ("a value of an attribute that is no text", "client", encode_batch([[26, 1, "", False, {"a": 1}]])),
+        ("a key of an attribute that is no text", "client", encode_batch([[26, 1, "", False, {1: "a"}]])),
+        ("an array in place of a map", "client", encode_batch([[26, 1, "", False, ["a", "b"]]])),
+        ("a change with its defaults left off", "client", encode_batch([[26, 1, "", True, {}]])),
         ("a length that is not there", "client", bytes.fromhex("ddffffffff")),
         ("very deep", "client", b"\x91" * 5000),
     ]
@@ -588,6 +617,48 @@ def client_conversations() -> list[dict[str, Any]]:
         .joined()
         .call(0.4, "list_members", channel="lobby")
         .receive(0.5, MemberCounts(3, (1,))),
+        Client("attributes changed and read", "S39")
+        .login()
+        .call(0.2, "change_attributes", put={"map": {"mood": "fine"}}, replace=True)
+        .call(0.2, "change_attributes", channel="lobby", drop=["topic"], expected_revision=17, notify=True)
+        .receive(0.3, Changed(2, 18), Failed(3, 4319, "the attributes have revision 16, not 17"))
+        .call(0.4, "read_attributes", uid="bob")
+        .call(0.4, "read_attributes", channel="lobby", keys=["topic"])
+        .receive(0.5, Attributes(4, 0, ()), Attributes(5, 16, (Attribute("topic", "tea", 16, "bob", SENT_AT),))),
+        Client("attributes set again in a new session", "S25 S34 S59")
+        .login()
+        .call(0.2, "change_attributes", put={"map": {"mood": "fine", "task": "none"}})
+        .call(0.2, "change_attributes", drop=["task"])
+        .receive(0.3, Changed(2, 18), Changed(3, 19))
+        .call(0.4, "change_attributes", put={"map": {"mood": "unknown to the server, or not"}})
+        .step(0.6, lost=True)
+        .step(1.2, opened=True)
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS, INBOX))
+        .receive(1.4, Restored((), False, AttributesResult())),
+        Client("attributes that cannot be had any more", "S25 S59")
+        .login()
+        .call(0.2, "change_attributes", put={"map": {"mood": "fine"}})
+        .receive(0.3, Changed(2, 18))
+        .step(0.6, lost=True)
+        .step(1.2, opened=True)
+        .receive(1.3, Welcome(OTHER_SESSION, 77, 1, False, None, LIMITS, INBOX))
+        .receive(1.4, Restored((), False, AttributesResult(4318, "too many")))
+        .step(1.6, lost=True)
+        .step(3.0, opened=True),
+        Client("a channel's attributes are changed", "S39 S43")
+        .joined()
+        .receive(
+            0.4,
+            Entries(
+                "lobby",
+                EPOCH,
+                11,
+                [
+                    AttributesEntry("bob", False, {"topic": "tea"}, ("owner",), SENT_AT),
+                    AttributesEntry("alice", True, {}, (), SENT_AT),
+                ],
+            ),
+        ),
     ]
     return [each.record for each in found]
 
@@ -772,6 +843,49 @@ def server_conversations() -> list[dict[str, Any]]:
         .login(0.0, "alice", "alice")
         .step(0.1, on="alice", receive=encode_batch([[200, "anything"], [18, 1, "lobby", "a field"]]).hex()),
         Server("nonsense", "S50").login(0.0, "alice", "alice").step(0.1, on="alice", receive="c1"),
+        Server("attributes of a user", "S39 S46")
+        .login(0.0, "alice", "alice")
+        .login(0.1, "bob", "bob")
+        .receive(0.2, "bob", ReadUserAttributes(1, "alice"))
+        .receive(0.3, "alice", ChangeAttributes(1, "", True, {"mood": "fine", "task": "none"}))
+        .receive(0.4, "alice", ChangeAttributes(2, "", False, {"mood": "tired"}, ("task",)))
+        .receive(0.5, "alice", ChangeAttributes(1, "", True, {"mood": "fine", "task": "none"}))
+        .receive(0.6, "bob", ReadUserAttributes(2, "alice"), ReadUserAttributes(3, "alice", ("task",)))
+        .receive(0.7, "alice", ChangeAttributes(3, "", True, {}), ChangeAttributes(4, "", False, {"": "no key"})),
+        two("attributes of a channel, from one who is no member", "S39")
+        .login(0.4, "carol", "carol")
+        .receive(0.5, "carol", ChangeAttributes(1, "lobby", False, {"topic": "tea"}, (), 0, True))
+        .receive(0.6, "bob", ChangeAttributes(2, "lobby", False, {"topic": "coffee"}, (), 0, True))
+        .receive(0.7, "bob", ReadChannelAttributes(3, "lobby", ("topic", "owner"))),
+        Server("attributes of a new session, and of one that is resumed", "S25 S59")
+        .step(0.0, connect="alice")
+        .receive(
+            0.0, "alice", Login("alice", "", _id(1, "alice"), _id(2, "alice"), 0), Want((), None, {"mood": "fine"})
+        )
+        .step(0.1, accept="alice")
+        .receive(0.2, "alice", ChangeAttributes(1, "", False, {"task": "none"}), ReadUserAttributes(2, "alice"))
+        .step(0.3, connect="again")
+        .step(
+            0.3,
+            on="again",
+            receive=[
+                {
+                    "Login": {
+                        **to_json(Login("alice", "", _id(1, "alice"), _id(2, "alice"), 1))["Login"],
+                        **resume,
+                    }
+                },
+                to_json(Want((), None, {"mood": "fine"})),
+            ],
+        )
+        .step(0.4, accept="again")
+        .receive(0.5, "again", ReadUserAttributes(3, "alice")),
+        Server("attributes that no session can have", "S25 S45", max_attribute_value_bytes=3)
+        .step(0.0, connect="alice")
+        .receive(
+            0.0, "alice", Login("alice", "", _id(1, "alice"), _id(2, "alice"), 0), Want((), None, {"mood": "fine"})
+        )
+        .step(0.1, accept="alice"),
     ]
     return [each.record for each in found]
 

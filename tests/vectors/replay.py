@@ -38,6 +38,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
         *get_args(wire.ClientMessage),
         *get_args(wire.ServerMessage),
         *get_args(wire.Entry),
+        wire.AttributesResult,
+        wire.Attribute,
         wire.WantedChannel,
         wire.WantedInbox,
         wire.InboxPlace,
@@ -56,7 +58,7 @@ WALL_CLOCK = 1_700_000_000.0
 
 
 def to_json(value: Any) -> Json:
-    """A message, an event or a part of one, as JSON; bytes are ``{"hex": …}``."""
+    """A message, an event or a part of one, as JSON; bytes are ``{"hex": …}``, a map is ``{"map": {…}}``."""
     if isinstance(value, bytes):
         return {"hex": value.hex()}
     if isinstance(value, enum.Enum):
@@ -66,6 +68,8 @@ def to_json(value: Any) -> Json:
         return {type(value).__name__: fields}
     if isinstance(value, (list, tuple)):
         return [to_json(each) for each in value]
+    if isinstance(value, dict):
+        return {"map": {key: to_json(each) for key, each in value.items()}}
     return value
 
 
@@ -78,6 +82,8 @@ def from_json(value: Json, bound: dict[str, bytes] | None = None) -> Any:
     ((name, content),) = value.items()
     if name == "hex":
         return bytes.fromhex(content)
+    if name == "map":
+        return {key: from_json(each, bound) for key, each in content.items()}
     if name == "bind":
         assert bound is not None
         return bound[content]
