@@ -297,8 +297,7 @@ class Conversation:
         if request is not None:
             result = make_result(request.message, answer)  # before its end: it stays open if the answer is none
             self._end(request)
-            if not request.abandoned:
-                self._context.complete(answer.number, result)
+            self._context.complete(answer.number, result)
 
     def on_done(self, done: Done) -> None:
         """A leave is carried out."""

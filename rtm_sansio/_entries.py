@@ -1,4 +1,5 @@
-"""What the entries of a channel's log say to an application, be it that they arrive or are read from the history."""
+"""What the entries of a log, a channel's or an inbox, say to an application, be it that they arrive or are read from
+the history."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def check_place(epoch: bytes, offset: int) -> None:
 
 def event_of(channel: str, entry: Any, offset: int, lost_before: int | None = 0) -> Any | None:
     """The event for an entry; None for one of a later version, which has an offset and nothing to say to us."""
-    make = _EVENTS.get(type(entry))
+    make = _EVENTS.get(type(entry))  # pyright: ignore[reportUnknownArgumentType]
     return None if make is None else make(channel, entry, offset, lost_before)
 
 
