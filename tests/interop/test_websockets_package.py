@@ -127,7 +127,7 @@ async def test_a_stranger_who_may_not_come_in_gets_an_http_answer(options: dict[
             assert missing.value.response.status_code == 404
 
 
-_LIMITS = [2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000]
+_LIMITS = [2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000, 1048576, 4194304, 32, 256]
 
 
 async def _foreign_server(connection: ServerConnection) -> None:
@@ -139,7 +139,7 @@ async def _foreign_server(connection: ServerConnection) -> None:
         answers: list[Any] = []
         for message in _unpack(payload):
             if message[0] == 1:
-                answers.append([1, b"s" * 16, 7, 1, False, None, _LIMITS])
+                answers.append([1, b"s" * 16, 7, 1, False, None, _LIMITS, [b"i" * 8, 0, 0]])
             elif message[0] == 2:
                 answers.append([3, [], False])
             elif message[0] == 18:
