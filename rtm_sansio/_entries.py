@@ -1,4 +1,5 @@
-"""What the entries of a channel's log say to an application, be it that they arrive or are read from the history."""
+"""What the entries of a log, a channel's or an inbox, say to an application, be it that they arrive or are read from
+the history."""
 
 from __future__ import annotations
 

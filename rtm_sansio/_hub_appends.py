@@ -195,7 +195,7 @@ class Appends:
             self._on_answered(session)
         if outbox.gathered:
             self._ready[outbox] = None
-        elif not outbox.appending:
+        else:
             del self._outboxes[outbox.log]
             if channel is not None:
                 self._channels.let_go(channel)

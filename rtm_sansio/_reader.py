@@ -1,4 +1,5 @@
-"""The client's end of one channel log: a cursor, and the rules by which entries pass it (S33, S43, S48, S52)."""
+"""The client's end of one log, a channel's or its inbox: a cursor, and the rules by which entries pass it (S33, S43,
+S48, S52)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ class Wish(enum.Enum):
 
 
 class LogReader:
-    """One joined channel."""
+    """One joined channel, or the inbox."""
 
     __slots__ = (
         "_answered",

@@ -489,7 +489,7 @@ class ClientCore:
 
     def consumed(self, home: str, count: int, byte_count: int, *, now: float) -> None:
         """The app took ``count`` events with ``byte_count`` message bytes out of the queue of an iterated home
-        (S52)."""
+        (S52): of the client's own those that stand in its inbox (``HomeQueue.counts``)."""
         self._context.advance(now)
         self._conversation.post(self._channels.consumed(home, count, byte_count))
 

@@ -16,7 +16,15 @@ from typing import Any
 import pytest
 
 import rtm_sync
-from rtm_sansio import ChannelMessageReceived, ClientConfig, ClientCore, Hub, ServerConfig, parse_endpoints
+from rtm_sansio import (
+    ChannelMessageReceived,
+    ClientConfig,
+    ClientCore,
+    Hub,
+    MessagesLost,
+    ServerConfig,
+    parse_endpoints,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -85,13 +93,14 @@ def test_plain_client_comes_back() -> None:
     client.call(lambda now: client.core.login("alice", None, now=now))
     server.close()
     with rtm_sync.Server(port=server.port, authenticate=rtm_sync.allow_any_uid):
-        client.run(lambda: len(client.events) == 4)
-        assert [event.state.value for event in client.events] == [
+        client.run(lambda: len(client.events) == 5)
+        assert [event.state.value for event in client.events[:4]] == [
             "CONNECTING",
             "CONNECTED",
             "RECONNECTING",
             "CONNECTED",
         ]
+        assert client.events[4] == MessagesLost(channel="", count=None)  # of the inbox: the server has no memory of it
         client.call(lambda now: client.core.logout(now=now))
 
 

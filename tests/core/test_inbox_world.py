@@ -208,6 +208,7 @@ class Story:
         self.clients: dict[str, VirtualClient] = {}
         self.sent: dict[str, list[tuple[int, str, str, bool]]] = {}
         self.count = 0
+        self.restarted = False
         nodes = list(range(len(self.world.nodes)))
         for uid in ("alice", "bob", "carol"):
             client = self.world.client(node=self.random.choice([nodes, [self.random.choice(nodes)]]))
@@ -244,6 +245,7 @@ class Story:
         elif kind < 0.99 or len(self.world.nodes) > 1:
             network.reset()
         else:
+            self.restarted = True
             self.world.restart_server()
         self.world.run(self.random.choice([0.0, 0.0, 0.01, 0.3, 2.0]))
 
@@ -260,6 +262,7 @@ class Story:
             messages = client.peer_messages
             assert len(messages) == len(set(messages)), "once"
             lost = bool(client.of_type(MessagesLost))
+            assert self.restarted or not lost
             for sender, sent in self.sent.items():
                 theirs = [text for _, to, text, _ in sent if to == uid]
                 heard = [text for text in messages if text in set(theirs)]
@@ -284,3 +287,36 @@ def test_random_faults(seed: int) -> None:
         story.step()
     story.finish()
     story.check()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_logins(seed: int) -> None:
+    """S7, S36, S56: a user comes and goes, on either node: what was sent with offline arrives exactly once and in
+    order, whether the user was there, about to leave, or away."""
+    rng = random.Random(seed)
+    world = World(seed=seed, nodes=2)
+    bob, alice = world.login("bob"), world.client(node=[0, 1])
+    alice.login("alice")
+    sent: list[str] = []
+    refused: set[str] = set()
+    for number in range(150):
+        if rng.random() < 0.2:
+            if alice.state is ConnectionState.CONNECTED:
+                alice.logout(wait=rng.random() < 0.5)
+            elif alice.state is ConnectionState.DISCONNECTED:
+                alice.login("alice", wait=rng.random() < 0.5)
+        try:
+            bob.send_to_peer("alice", str(number), offline=True)
+        except RequestRefused as refusal:
+            refused.add(refusal.code)
+        else:
+            sent.append(str(number))
+        world.run(rng.choice([0.0, 0.0005, 0.002, 0.5]))
+    if alice.state is not ConnectionState.CONNECTED:
+        world.run(3.0)
+        if alice.state is ConnectionState.DISCONNECTED:
+            alice.login("alice")
+    world.run(3.0)
+    assert alice.peer_messages == sent
+    assert alice.of_type(MessagesLost) == []
+    assert refused <= {"sender_share"}

@@ -139,7 +139,7 @@ async def _foreign_server(connection: ServerConnection) -> None:
         answers: list[Any] = []
         for message in _unpack(payload):
             if message[0] == 1:
-                answers.append([1, b"s" * 16, 7, 1, False, None, _LIMITS])
+                answers.append([1, b"s" * 16, 7, 1, False, None, _LIMITS, [b"i" * 8, 0, 0]])
             elif message[0] == 2:
                 answers.append([3, [], False])
             elif message[0] == 18:
