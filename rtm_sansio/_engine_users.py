@@ -10,7 +10,7 @@ from ._engine_attributes import AttributeStore
 from ._engine_bytes import ByteBudget
 from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox
 from ._engine_outcomes import SessionPart
-from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
+from ._engine_shared import NEXT_PART_SECONDS, SWEEP_SECONDS, EngineContext, IdleList
 from ._engine_statuses import UNKNOWN, StatusBoard
 from .codes import Code
 from .events import LeaveCause
@@ -51,9 +51,9 @@ from .operations import (
 )
 
 _PAST_LOGINS = 16
-_USERS_PER_TICK = 256
+_WORK_PER_TICK = 512
+"""Of one call of ``handle_timeout``: users, and the channels of sessions that end."""
 _TODOS_PER_TAKE = 256
-_NEXT_PART_SECONDS = 0.001
 _NO_ATTRIBUTES = AttributeStore()
 
 
@@ -156,24 +156,26 @@ class UserHomes:
         """End the sessions that were not resumed (S24), announce what is overdue (E2), forget who is long gone: so
         many at a time that nobody else waits for long."""
         now = self._context.now
-        left = _USERS_PER_TICK
-        while left and self._silences and self._silences[0][0] <= now:
+        left = _WORK_PER_TICK
+        while left > 0 and self._silences and self._silences[0][0] <= now:
             left -= 1
             home = self._homes.get(heapq.heappop(self._silences)[1])
             if home is not None:
                 self._note_silence(home)
-        while left and self._expiries and self._expiries[0][0] <= now:
+        while left > 0 and self._expiries and self._expiries[0][0] <= now:
             left -= 1
             home = self._homes.get(heapq.heappop(self._expiries)[1])
             if home is not None:
+                left -= 0 if home.session is None else len(home.session.channels)
                 self._expire(home)
-        if not left:
-            self._not_before = now + _NEXT_PART_SECONDS
-        while self._sweeps and self._sweeps[0][0] <= now:
+        while left > 0 and self._sweeps and self._sweeps[0][0] <= now:
+            left -= 1
             deadline, uid = heapq.heappop(self._sweeps)
             home = self._homes.get(uid)
             if home is not None and home.inbox is not None and home.inbox.swept_at == deadline:
                 self._sweep(home.inbox, uid)
+        if left <= 0:
+            self._not_before = now + NEXT_PART_SECONDS
         if self._collect_overdue():
             self._context.announce(self._nodes, ToDosWaiting())
         self._forget_idle()
@@ -323,9 +325,14 @@ class UserHomes:
         heard_at = self._context.now - operation.silent_seconds
         session.unreachable_at = heard_at + self._config.unreachable_seconds
         session.expires_at = heard_at + self._config.presence_grace_seconds
+        home = self._homes[operation.uid]
+        if home.status.state == UNREACHABLE:
+            # Of a transport that was silent the end can still be heard, and the interruption begins there (S14): the
+            # session ends later than was said, and its user is unreachable all the same.
+            session.unreachable_at = min(session.unreachable_at, self._context.now)
         heapq.heappush(self._expiries, (session.expires_at, operation.uid))
         heapq.heappush(self._silences, (session.unreachable_at, operation.uid))
-        self._note_silence(self._homes[operation.uid])
+        self._note_silence(home)
 
     def list_channel(self, operation: ListChannel) -> Refusal | None:
         """List a channel, or strike it."""
@@ -579,10 +586,14 @@ class UserHomes:
         """Hand out what is overdue, and give the taker its time before anybody else is asked."""
         self._collect_overdue()
         taken: list[ToDo] = []
-        while self._overdue and len(taken) < _TODOS_PER_TAKE:
-            uid = next(iter(self._overdue))
-            del self._overdue[uid]
+        uids: list[str] = []
+        for uid in self._overdue:
+            if len(taken) >= _TODOS_PER_TAKE:
+                break
+            uids.append(uid)
             taken += _todos_of(self._homes[uid])
+        for uid in uids:
+            del self._overdue[uid]
         if self._overdue:
             self._context.announce((operation.node,), ToDosWaiting())
         return tuple(taken)

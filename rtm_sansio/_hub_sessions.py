@@ -111,6 +111,7 @@ class Sessions:
         session = link.session
         if session is not None:
             link.silent = silent_seconds > 0
+            self._transports.schedule(link)
             self._engine.call(
                 ReportSilence(
                     uid=session.uid,

@@ -398,9 +398,9 @@ class ClientCore:
         Raises InvalidArgument, also if more than the server allows would be watched, NotConnected, RequestsFull.
         """
         self._check_connected("subscribe_online_status()")
-        limits, watch = self._conversation.limits, self._conversation.status_watch
+        limits = self._conversation.limits
         names = check_names(uids, "uid", limits.max_name_length, limits.max_status_subscriptions)
-        count = len(watch) + sum(1 for uid in names if uid not in watch)
+        count = len(self._conversation.wanted_statuses().union(names))
         if count > limits.max_status_subscriptions:
             raise InvalidArgument(
                 f"{count} users would be watched; the limit is {limits.max_status_subscriptions}; "

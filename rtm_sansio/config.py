@@ -12,6 +12,8 @@ from .errors import ConfigError
 
 _ATTRIBUTE_FRAME_BYTES = 64
 """What an attribute takes in an answer besides key, value and writer."""
+_STATUS_FRAME_BYTES = 40
+"""What a status takes in an answer besides the uid."""
 _SHORTEST_SECONDS = 0.0001
 """What a timer can still tell from the present."""
 
@@ -358,6 +360,12 @@ class ServerConfig(_Settings):
             raise ConfigError(
                 f"{largest} bytes of attributes do not fit into max_request_bytes ({self.max_request_bytes}), in which "
                 "they are set (S45)"
+            )
+        statuses = max(self.max_status_query, self.max_status_subscriptions)
+        if statuses * (self.max_name_length + _STATUS_FRAME_BYTES) > self.max_frame_bytes:
+            raise ConfigError(
+                f"the status of {statuses} users does not fit into max_frame_bytes ({self.max_frame_bytes}), in which "
+                "it is told (S45)"
             )
         self._check_channel_settings()
         if self.max_request_bytes < self.max_message_bytes + 1024:
