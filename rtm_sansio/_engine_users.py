@@ -331,7 +331,8 @@ class UserHomes:
             # session ends later than was said, and its user is unreachable all the same.
             session.unreachable_at = min(session.unreachable_at, self._context.now)
         heapq.heappush(self._expiries, (session.expires_at, operation.uid))
-        heapq.heappush(self._silences, (session.unreachable_at, operation.uid))
+        if session.unreachable_at > self._context.now:
+            heapq.heappush(self._silences, (session.unreachable_at, operation.uid))
         self._note_silence(home)
 
     def list_channel(self, operation: ListChannel) -> Refusal | None:

@@ -81,7 +81,9 @@ class StatusRequests:
 
     def _watch(self, link: ServerLink, session: AttachedSession, request: WatchStatus) -> None:
         """Subscribe; the answer has the state of all (S39)."""
-        watching = set() if session.watching is None else {user.uid for user in session.watching.users}
+        watching: set[str] = set()
+        if session.watching is not None:
+            watching = {user.uid for user in session.watching.users}
         uids = tuple(dict.fromkeys(request.uids))
         most = self._config.max_status_subscriptions
         if len(watching.union(uids)) > most:

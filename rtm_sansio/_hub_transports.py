@@ -226,6 +226,7 @@ class Transports:
         elif byte_count < self._config.feed_below_bytes and link.paused_at is not None:
             link.paused_at = None
             link.last_received = now  # silence did not count while we did not read (S14)
+            self.schedule(link)
             self._context.outputs.append(ResumeReading(transport_id=link.transport_id))
         if byte_count:
             self.schedule(link)

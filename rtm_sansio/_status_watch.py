@@ -23,9 +23,6 @@ class StatusWatch:
     def __iter__(self) -> Iterator[str]:
         return iter(self._watched)
 
-    def __contains__(self, uid: str) -> bool:
-        return uid in self._watched
-
     @property
     def wanted(self) -> tuple[WantedStatus, ...]:
         """For the statement."""

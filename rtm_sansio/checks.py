@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from .errors import InvalidArgument
@@ -227,3 +228,14 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > _LONGEST_SECONDS:
         return "an int beyond it"  # it may have more digits than anybody reads
     return repr(value)
+
+
+_MOST_NAMES = 100_000
+
+
+def copy_of_names(names: Iterable[str]) -> Iterable[str]:
+    """For a frontend that may have to ask the core more than once (S35): an iterator can be used up only once. What is
+    no list of names, or one without end, is left for the core to refuse."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        return names
+    return tuple(islice(names, _MOST_NAMES))
