@@ -401,8 +401,8 @@ class Client:
     ) -> dict[str, OnlineStatus]:
         """Hear of changes of users' online status from now on; returns the present status of each (S39).
 
-        Changes come as OnlineStatusChanged in ``events()`` and to ``on()``. Subscriptions live through reconnects, until
-        ``unsubscribe_online_status()`` or ``logout()`` (S57).
+        Changes come as OnlineStatusChanged in ``events()`` and to ``on()``. Subscriptions live through reconnects,
+        until ``unsubscribe_online_status()`` or ``logout()`` (S57).
 
         Raises InvalidArgument, also if more users would be watched than the server allows, NotConnected,
         RequestRefused, RequestTimeout after ``timeout`` seconds (the config's if None; nothing new is subscribed

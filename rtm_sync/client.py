@@ -241,8 +241,8 @@ class Client:
     def subscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> dict[str, OnlineStatus]:
         """Hear of changes of users' online status from now on; returns the present status of each (S39).
 
-        Changes come as OnlineStatusChanged in ``events()`` and to ``on()``. Subscriptions live through reconnects, until
-        ``unsubscribe_online_status()`` or ``logout()`` (S57). ``timeout`` is in seconds (default:
+        Changes come as OnlineStatusChanged in ``events()`` and to ``on()``. Subscriptions live through reconnects,
+        until ``unsubscribe_online_status()`` or ``logout()`` (S57). ``timeout`` is in seconds (default:
         ``request_timeout_seconds`` of the config). Raises InvalidArgument, also if more users would be watched than the
         server allows, NotConnected, a RequestFailed (nothing new is subscribed then), ClientClosed.
         """
