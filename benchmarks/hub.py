@@ -26,7 +26,17 @@ from rtm_sansio.config import ServerConfig
 from rtm_sansio.effects import Transmit
 from rtm_sansio.events import LoginRequested
 from rtm_sansio.hub import Hub
-from rtm_sansio.messages import HEARTBEAT, Join, Leave, Login, PublishBytes, Want, encode_batch
+from rtm_sansio.messages import (
+    HEARTBEAT,
+    ChangeAttributes,
+    Join,
+    Leave,
+    Login,
+    PublishBytes,
+    Want,
+    WatchStatus,
+    encode_batch,
+)
 
 MESSAGE = os.urandom(128)
 REQUEST = (
@@ -66,6 +76,39 @@ class Server:
     def receive(self, transport_id: int, *messages: Any) -> None:
         """One batch from a client."""
         self.hub.receive_data(transport_id, frame_of(*messages), now=self.now)
+
+    def connect_many(self, count: int, *, channels_each: int = 0, members_each: int = 500) -> list[int]:
+        """Clients that share channels of ``members_each``, each of them in ``channels_each``."""
+        ids = [self.connect(f"user{index}") for index in range(count)]
+        for number in range(channels_each):
+            for start in range(0, count, members_each):
+                for transport_id in ids[start : start + members_each]:
+                    self.receive(transport_id, Join(number, f"room{number}-{start}"))
+                self.settle()
+        return ids
+
+    def longest_call(self, seconds: float) -> float:
+        """Let time pass as a driver does; the CPU seconds of the longest single call."""
+        end, longest, hub = self.now + seconds, 0.0, self.hub
+        while True:
+            start = time.process_time()
+            hub.handle_timeout(now=self.now)
+            longest = max(longest, time.process_time() - start)
+            while True:
+                start = time.process_time()
+                outputs = hub.take_outputs()
+                longest = max(longest, time.process_time() - start)
+                if not hub.flush_wanted:
+                    break
+                del outputs
+                start = time.process_time()
+                hub.flush(now=self.now)
+                longest = max(longest, time.process_time() - start)
+            deadline = hub.next_deadline()
+            if deadline is None or deadline > end:
+                self.now = end
+                return longest
+            self.now = max(self.now, deadline)
 
     def connect(self, uid: str, *channels: str) -> int:
         """A client that is logged in and has joined ``channels``."""
@@ -207,6 +250,113 @@ def memory(sessions: int) -> None:
     print(f"an idle session in one channel: {current / sessions / 1024:.2f} KiB ({sessions} sessions, engine included)")
 
 
+def rich_memory(sessions: int, *, shared: bool) -> None:
+    """Bytes of a session with 20 channels, 32 attributes and 512 users whose status it watches, engine included: users
+    that all sessions watch (then each user is kept once, and each subscription), or users that nobody else does."""
+    server = Server()
+    attributes = {f"key{index:02}": f"value {index:02}" for index in range(32)}
+    server.connect("first", *[f"room{index}" for index in range(20)])
+    gc.collect()
+    tracemalloc.start()
+    for index in range(sessions):
+        transport_id = server.connect(f"user{index}", *[f"room{number}" for number in range(20)])
+        server.receive(transport_id, ChangeAttributes(50, "", False, attributes))
+        whose = "" if shared else f"of{index}-"
+        server.receive(transport_id, WatchStatus(51, tuple(f"friend{whose}{number}" for number in range(512))))
+        server.settle()
+    server.now += 301.0  # the entries of the joins have left the history
+    for index in range(sessions + 1):
+        server.hub.receive_data(index + 1, encode_masked_frame(HEARTBEAT, 1), now=server.now)
+    server.longest_call(1.0)
+    gc.collect()
+    current, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    whom = "that all watch" if shared else "of its own"
+    print(
+        f"a session in 20 channels, with 32 attributes, watching 512 users {whom}: "
+        f"{current / sessions / 1024:.1f} KiB ({sessions} sessions, engine included)"
+    )
+
+
+def a_change_for_many(watchers: int, rounds: int) -> None:
+    """One user whom so many watch: it falls silent, and is heard again."""
+    server = Server(ServerConfig(silence_timeout_seconds=20.0))
+    ids = [server.connect(f"user{index}") for index in range(watchers)]
+    for transport_id in ids:
+        server.receive(transport_id, WatchStatus(1, ("star",)))
+    server.settle()
+    star = server.connect("star")
+    frame = encode_masked_frame(HEARTBEAT, 0x9E3779B9)
+
+    def job() -> None:
+        server.now += 7.0
+        for transport_id in ids:
+            server.hub.receive_data(transport_id, frame, now=server.now)
+        server.longest_call(0.1)
+        start = time.process_time()
+        server.hub.receive_data(star, frame, now=server.now)
+        byte_count = server.settle()
+        times.append(time.process_time() - start)
+        if byte_count < watchers * len("star"):
+            raise AssertionError("not everybody was told")
+
+    times: list[float] = []
+    gc.collect()
+    gc.disable()
+    for _ in range(rounds):
+        job()
+    gc.enable()
+    seconds = statistics.median(times)
+    print(f"a change of status for {watchers} watchers: {seconds * 1e3:.1f} ms, {seconds / watchers * 1e6:.2f} µs each")
+
+
+def standstills(sessions: int) -> None:
+    """The longest single call of the hub while many things happen at one instant."""
+
+    def report(what: str, seconds: float) -> None:
+        print(f"longest call, {what}: {seconds * 1e3:.1f} ms")
+
+    def alone() -> Server:
+        server = Server()
+        server.connect_many(sessions)
+        return server
+
+    def in_channels() -> Server:
+        server = Server()
+        server.connect_many(sessions, channels_each=20)
+        return server
+
+    def in_a_muted_channel() -> Server:
+        server = Server()
+        for transport_id in server.connect_many(sessions):
+            server.receive(transport_id, Join(1, "crowd"))
+        server.settle()
+        return server
+
+    def watching_each_other() -> Server:
+        server = Server()
+        for index, transport_id in enumerate(server.connect_many(sessions)):
+            uids = tuple(f"user{(index + other) % sessions}" for other in range(512))
+            server.receive(transport_id, WatchStatus(1, uids))
+            server.settle()
+        return server
+
+    for what, make in (
+        ("without channels", alone),
+        ("in 20 channels each", in_channels),
+        ("in one muted channel", in_a_muted_channel),
+        ("each watching 512 others", watching_each_other),
+    ):
+        server = make()
+        gc.collect()
+        gc.disable()  # its pauses are Python's, and grow with all that a process has
+        report(f"{sessions} transports {what} fall silent", server.longest_call(8.0))
+        report(f"{sessions} transports {what} are dropped", server.longest_call(3.0))
+        report(f"{sessions} sessions {what} expire", server.longest_call(30.0))
+        report(f"{sessions} sessions {what}, all that is left to do", server.longest_call(400.0))
+        gc.enable()
+
+
 def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -220,6 +370,10 @@ def main() -> None:
     for members in (10, 500, 600, arguments.sessions):
         joins(members, arguments.rounds)
     memory(arguments.sessions)
+    rich_memory(arguments.sessions // 20, shared=True)
+    rich_memory(arguments.sessions // 20, shared=False)
+    a_change_for_many(arguments.sessions, arguments.rounds)
+    standstills(arguments.sessions)
 
 
 if __name__ == "__main__":

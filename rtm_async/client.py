@@ -15,13 +15,13 @@ import os
 import random
 import ssl as ssl_module
 import warnings
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from rtm_sansio.auth import check_token_source
-from rtm_sansio.checks import check_timeout
+from rtm_sansio.checks import check_timeout, copy_of_names
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.effects import AskToken
@@ -45,6 +45,8 @@ from rtm_sansio.events import (
     JoinReceipt,
     MemberCounts,
     MemberPage,
+    OnlineStatus,
+    OnlineStatuses,
     PeerDelivery,
     RequestCompleted,
     RequestErred,
@@ -466,7 +468,7 @@ class Client(AttributeCalls):
             _log.info("channel %r was not left after a cancelled join(): %s", channel.name, error)
             self._homes.end(channel.name)
 
-    async def member_counts(self, channels: Collection[str], *, timeout: float | None = None) -> dict[str, int]:
+    async def member_counts(self, channels: Iterable[str], *, timeout: float | None = None) -> dict[str, int]:
         """How many members each of these channels has, joined or not; 0 for one that nobody is in. Up to 32 at a
         time, or what the server says (S45).
 
@@ -475,8 +477,50 @@ class Client(AttributeCalls):
         """
         check_timeout(timeout)
         self._enter()
-        found: MemberCounts = await self._calls.request(partial(self._core.count_members, channels), timeout)
+        found: MemberCounts = await self._calls.request(partial(self._core.count_members, copy_of_names(channels)), timeout)
         return found.counts
+
+    # --- online status
+
+    async def online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> dict[str, OnlineStatus]:
+        """Whether users are online, unreachable or offline, and since when (S39).
+
+        Raises InvalidArgument for too many uids at a time or an impossible one, NotConnected, RequestRefused,
+        RequestTimeout after ``timeout`` seconds (the config's if None), RequestAbandoned.
+        """
+        check_timeout(timeout)
+        self._enter()
+        found: OnlineStatuses = await self._calls.request(partial(self._core.read_status, copy_of_names(uids)), timeout)
+        return found.statuses
+
+    async def subscribe_online_status(
+        self, uids: Iterable[str], *, timeout: float | None = None
+    ) -> dict[str, OnlineStatus]:
+        """Hear of changes of users' online status from now on; returns the present status of each (S39).
+
+        Changes come as OnlineStatusChanged in ``events()`` and to ``on()``. Subscriptions live through reconnects,
+        until ``unsubscribe_online_status()`` or ``logout()`` (S57).
+
+        Raises InvalidArgument, also if more users would be watched than the server allows, NotConnected,
+        RequestRefused, RequestTimeout after ``timeout`` seconds (the config's if None; nothing new is subscribed
+        then), RequestAbandoned.
+        """
+        check_timeout(timeout)
+        self._enter()
+        found: OnlineStatuses = await self._calls.request(
+            partial(self._core.watch_status, copy_of_names(uids)), timeout
+        )
+        return found.statuses
+
+    async def unsubscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> None:
+        """Hear no more of these users, be they subscribed to or not: it counts at once.
+
+        Returns when the server has confirmed it. Raises InvalidArgument, NotConnected, RequestTimeout after ``timeout``
+        seconds (the config's if None), RequestAbandoned.
+        """
+        check_timeout(timeout)
+        self._enter()
+        await self._calls.request(partial(self._core.unwatch_status, copy_of_names(uids)), timeout, cancellable=False)
 
     def events(self) -> EventIterator[ClientEvent]:
         """The client's own events: switches of the state, news of the token and of the reconnecting (S52)."""

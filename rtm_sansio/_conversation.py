@@ -92,6 +92,16 @@ class Conversation:
         """Whether what is asked for now goes out now."""
         return self._link is not None and self._link.phase is LinkPhase.UP
 
+    def wanted_statuses(self) -> set[str]:
+        """Who will be watched once everything open is carried out."""
+        wanted = set(self.status_watch)
+        for request in self._requests:
+            if isinstance(request.message, WatchStatus):
+                wanted.update(request.message.uids)
+            elif isinstance(request.message, UnwatchStatus):
+                wanted.difference_update(request.message.uids)
+        return wanted
+
     def check_room(self) -> None:
         """Raise if the bound of unanswered requests is reached (S35)."""
         if self._requests.full:
@@ -277,7 +287,8 @@ class Conversation:
             return
         self._end(request)
         if isinstance(message, WatchStatus) and request.transmitted:
-            unwatched = tuple(uid for uid in message.uids if uid not in self.status_watch)
+            wanted = self.wanted_statuses()
+            unwatched = tuple(uid for uid in message.uids if uid not in wanted)
             if unwatched:
                 self.open(UnwatchStatus(self._context.next_request_id(), unwatched), unseen=True)
         if isinstance(message, Join):
@@ -356,10 +367,15 @@ class Conversation:
         request = self._asked(answer.number, ReadStatus, WatchStatus)
         if request is not None:
             assert isinstance(request.message, (ReadStatus, WatchStatus))
-            statuses = self.status_watch.answered(request.message, answer)
+            unwanted = {
+                uid
+                for later in self._requests
+                if later.number > answer.number and isinstance(later.message, UnwatchStatus)
+                for uid in later.message.uids
+            }
+            statuses = self.status_watch.answered(request.message, answer, unwanted)
             self._end(request)
-            if not request.abandoned:
-                self._context.complete(answer.number, OnlineStatuses(statuses=statuses))
+            self._context.complete(answer.number, OnlineStatuses(statuses=statuses))
 
     def on_joined(self, joined: Joined) -> None:
         """A channel is joined (S47)."""

@@ -14,7 +14,7 @@ import msgspec
 from ._engine_attributes import AttributeStore
 from ._engine_bytes import LOG, ByteBudget, DroppableHome
 from ._engine_outcomes import MARK_BYTES, OUTCOME_BYTES, AppendOutcome, SessionPart
-from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
+from ._engine_shared import NEXT_PART_SECONDS, SWEEP_SECONDS, EngineContext, IdleList
 from .codes import Code
 from .config import ServerConfig
 from .logs import Block, Log, Page, Reading
@@ -43,6 +43,8 @@ from .operations import (
 )
 
 _STALE_SWEEPS = 1024
+_WORK_PER_TICK = 2048
+"""Of one call of ``handle_timeout``: sweeps, and what they drop."""
 
 _NOT_A_MEMBER = -int(Code.NOT_A_MEMBER)
 _STALE_REQUEST = -int(Code.STALE_REQUEST)
@@ -170,20 +172,30 @@ class ChannelHomes:
         self._homes: dict[str, _ChannelHome] = {}
         self._idle = IdleList(context.config.max_idle_logs, context.config.log_identity_seconds)
         self._sweeps: list[tuple[float, str]] = []
+        self._not_before = float("-inf")  # sweeps are done in parts: when the next one is
         self._counts: list[tuple[float, str]] = []  # when a number of members may be told again
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` has something to do."""
-        return min((heap[0][0] for heap in (self._sweeps, self._counts) if heap), default=None)
+        sweep_at = max(self._sweeps[0][0], self._not_before) if self._sweeps else None
+        count_at = self._counts[0][0] if self._counts else None
+        return min((at for at in (sweep_at, count_at) if at is not None), default=None)
 
     def handle_timeout(self) -> None:
         """Forget what has had its time: entries (S33), sessions that left, and logs nobody uses (S58)."""
+        left = _WORK_PER_TICK
         while self._sweeps and self._sweeps[0][0] <= self._context.now:
+            if left <= 0:
+                self._not_before = self._context.now + NEXT_PART_SECONDS
+                break
+            left -= 1
             deadline, name = heapq.heappop(self._sweeps)
             home = self._homes.get(name)
             if home is not None and home.swept_at == deadline:
                 home.swept_at = None
+                left -= len(home.log) + len(home.left)
                 self._sweep(home)
+                left += len(home.log) + len(home.left)
         while self._counts and self._counts[0][0] <= self._context.now:
             deadline, name = heapq.heappop(self._counts)
             home = self._homes.get(name)

@@ -69,6 +69,10 @@ class EngineContext:
             self.announcements.append((node, announcement))
 
 
+NEXT_PART_SECONDS = 0.001
+"""What is due at one instant is done in parts, so that nobody else waits for long: the next part comes after this."""
+_EXPIRED_AT_ONCE = 1024
+"""So many names are forgotten at a time, that nobody else waits for long; the rest goes at the next occasion."""
 SWEEP_SECONDS = 1.0
 """A home is swept at most this often: trimming may be late (S33)."""
 
@@ -103,7 +107,9 @@ class IdleList:
         """Take out what has been idle for too long, or is too much."""
         expired: list[str] = []
         for name, since in self._since.items():
-            if len(self._since) - len(expired) <= self._max_count and since + self._max_seconds > now:
+            if len(expired) == _EXPIRED_AT_ONCE or (
+                len(self._since) - len(expired) <= self._max_count and since + self._max_seconds > now
+            ):
                 break
             expired.append(name)
         for name in expired:

@@ -17,7 +17,7 @@ class StatusBoard:
 
     def __init__(self, context: EngineContext) -> None:
         self._context = context
-        self._watchers: dict[str, dict[str, None]] = {}
+        self._watchers: dict[str, tuple[str, ...]] = {}  # the nodes, of which there are few
 
     def change(self, uid: str, before: StatusOf, state: int, *, at: float, expires_at: float | None = None) -> StatusOf:
         """The user's status from ``at`` on, announced if it is another one. ``expires_at`` is when an unreachable
@@ -35,18 +35,18 @@ class StatusBoard:
 
     def watch(self, operation: WatchStatus) -> None:
         """Announce a user's changes to a node, or no longer."""
+        others = tuple([node for node in self._watchers.get(operation.uid, ()) if node != operation.node])
         lease = operation.lease
         if operation.on and (lease is None or self._context.leases.get(operation.node) == lease):
-            self._watchers.setdefault(operation.uid, {})[operation.node] = None
-        if operation.on:
+            self._watchers[operation.uid] = (*others, operation.node)
+        elif operation.on:
             return
-        watchers = self._watchers.get(operation.uid)
-        if watchers is not None:
-            watchers.pop(operation.node, None)
-            if not watchers:
-                del self._watchers[operation.uid]
+        elif others:
+            self._watchers[operation.uid] = others
+        else:
+            self._watchers.pop(operation.uid, None)
 
     def forget_node(self, node: str) -> None:
         """The node is gone, and what it watched with it."""
-        for uid in [uid for uid, watchers in self._watchers.items() if node in watchers]:
+        for uid in [uid for uid, nodes in self._watchers.items() if node in nodes]:
             self.watch(WatchStatus(uid=uid, node=node, on=False))

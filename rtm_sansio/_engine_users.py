@@ -9,7 +9,7 @@ from hmac import compare_digest
 from ._engine_attributes import AttributeStore, UserAttributes
 from ._engine_bytes import ByteBudget
 from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox, Shares
-from ._engine_shared import SWEEP_SECONDS, EngineContext, IdleList
+from ._engine_shared import NEXT_PART_SECONDS, SWEEP_SECONDS, EngineContext, IdleList
 from ._engine_statuses import UNKNOWN, StatusBoard
 from .codes import Code
 from .events import LeaveCause
@@ -52,9 +52,9 @@ from .operations import (
 
 _PAST_LOGINS = 16
 _STALE_SWEEPS = 1024
-_USERS_PER_TICK = 256
+_WORK_PER_TICK = 512
+"""Of one call of ``handle_timeout``: users, and the channels of sessions that end."""
 _TODOS_PER_TAKE = 256
-_NEXT_PART_SECONDS = 0.001
 _NO_ATTRIBUTES = AttributeStore()
 _PAST_LEASES = 16
 _PAST_ENDS = 16
@@ -177,25 +177,27 @@ class UserHomes:
         """End the sessions that were not resumed (S24), announce what is overdue (E2), forget who is long gone: so
         many at a time that nobody else waits for long."""
         now = self._context.now
-        left = _USERS_PER_TICK
-        while left and self._silences and self._silences[0][0] <= now:
+        left = _WORK_PER_TICK
+        while left > 0 and self._silences and self._silences[0][0] <= now:
             left -= 1
             home = self._homes.get(heapq.heappop(self._silences)[1])
             if home is not None:
                 self._note_silence(home)
-        while left and self._expiries and self._expiries[0][0] <= now:
+        while left > 0 and self._expiries and self._expiries[0][0] <= now:
             left -= 1
             home = self._homes.get(heapq.heappop(self._expiries)[1])
             if home is not None:
+                left -= 0 if home.session is None else len(home.session.channels)
                 self._expire(home)
-        if not left:
-            self._not_before = now + _NEXT_PART_SECONDS
-        while self._sweeps and self._sweeps[0][0] <= now:
+        while left > 0 and self._sweeps and self._sweeps[0][0] <= now:
+            left -= 1
             deadline, uid = heapq.heappop(self._sweeps)
             home = self._homes.get(uid)
             inbox = None if home is None else home.inbox
             if inbox is not None and inbox.swept_at == deadline:
                 self._sweep(inbox, uid)
+        if left <= 0:
+            self._not_before = now + NEXT_PART_SECONDS
         if self._collect_overdue():
             self._context.announce(self._context.nodes, ToDosWaiting())
         self._forget_idle()
@@ -362,9 +364,15 @@ class UserHomes:
         heard_at = self._context.now - silent_seconds
         session.unreachable_at = heard_at + self._config.unreachable_seconds
         session.expires_at = heard_at + self._config.presence_grace_seconds
+        home = self._homes[uid]
+        if home.status.state == UNREACHABLE:
+            # Of a transport that was silent the end can still be heard, and the interruption begins there (S14): the
+            # session ends later than was said, and its user is unreachable all the same.
+            session.unreachable_at = min(session.unreachable_at, self._context.now)
         heapq.heappush(self._expiries, (session.expires_at, uid))
-        heapq.heappush(self._silences, (session.unreachable_at, uid))
-        self._note_silence(self._homes[uid])
+        if session.unreachable_at > self._context.now:
+            heapq.heappush(self._silences, (session.unreachable_at, uid))
+        self._note_silence(home)
 
     def list_channel(self, operation: ListChannel) -> Refusal | None:
         """List a channel, or strike it."""
@@ -656,10 +664,14 @@ class UserHomes:
         """Hand out what is overdue, and give the taker its time before anybody else is asked."""
         self._collect_overdue()
         taken: list[ToDo] = []
-        while self._overdue and len(taken) < _TODOS_PER_TAKE:
-            uid = next(iter(self._overdue))
-            del self._overdue[uid]
+        uids: list[str] = []
+        for uid in self._overdue:
+            if len(taken) >= _TODOS_PER_TAKE:
+                break
+            uids.append(uid)
             taken += _todos_of(self._homes[uid])
+        for uid in uids:
+            del self._overdue[uid]
         if self._overdue:
             self._context.announce((operation.node,), ToDosWaiting())
         return tuple(taken)

@@ -123,6 +123,7 @@ class Sessions:
         if session is not None:
             link.silent = silent_seconds > 0
             session.silence_step += 1
+            self._transports.schedule(link)
             self._engine.call(
                 ReportSilence(
                     uid=session.uid,

@@ -172,7 +172,7 @@ class Statements:
         if statement.open:
             return
         if link is None:
-            self._requests.statuses.let_go(statement.statuses)
+            self._requests.statuses.let_go([user for user, _ in statement.statuses])
             return
         results = statement.results
         for start in range(0, max(1, len(results)), _RESULTS_PER_MESSAGE):

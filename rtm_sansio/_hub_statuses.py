@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from . import operations
 from ._encodings import Encoding
 from ._hub_engine import EnginePort
 from ._hub_transports import Transports
-from ._hubparts import AttachedSession, HubContext, ServerLink, WatchedUser
+from ._hubparts import AttachedSession, HubContext, ServerLink, Subscriptions, WatchedUser
 from .codes import Code
 from .messages import (
     Done,
@@ -23,8 +24,11 @@ from .messages import (
 )
 from .operations import StatusAnnounced, StatusOf
 
-_STATUS_BYTES = 24
+_STATUS_BYTES = 6
 """What a status has in a message besides its uid, at least."""
+_TOLD_PER_PASS = 4096
+"""Tellings of one loop pass; what has changed besides is told in the next one, so that nobody waits long if all those
+change whom everybody watches."""
 
 
 class StatusRequests:
@@ -47,7 +51,7 @@ class StatusRequests:
         self._fail = fail
         self._free = free
         self._users: dict[str, WatchedUser] = {}
-        self._changed: dict[WatchedUser, None] = {}
+        self._changed: deque[WatchedUser] = deque()
         self._catching_up: dict[AttachedSession, None] = {}
         self.reads: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
             ReadStatus: self._read,
@@ -76,7 +80,9 @@ class StatusRequests:
 
     def _watch(self, link: ServerLink, session: AttachedSession, request: WatchStatus) -> None:
         """Subscribe; the answer has the state of all (S39)."""
-        watching = {user.uid for user in session.watching or ()}
+        watching: set[str] = set()
+        if session.watching is not None:
+            watching = {user.uid for user in session.watching.users}
         uids = tuple(dict.fromkeys(request.uids))
         most = self._config.max_status_subscriptions
         if len(watching.union(uids)) > most:
@@ -86,9 +92,10 @@ class StatusRequests:
         session.busy = True
 
         def on_known(users: list[WatchedUser]) -> None:
-            if session.link is not None:
-                for user in users:
-                    self._subscribe(session, user)
+            if session.link is None:
+                self.let_go(users)
+            else:
+                self._subscribe(session, users)
                 self._answer(session, request.number, [_told(user.uid, user.status) for user in users])
             self._free(session)
 
@@ -96,13 +103,14 @@ class StatusRequests:
 
     def unwatch(self, link: ServerLink, session: AttachedSession, request: UnwatchStatus) -> None:
         """Subscribed no longer, be it watched or not."""
-        gone = set(request.uids)
-        watching, session.watching = session.watching or [], None
-        for user in watching:
-            if user.uid in gone:
-                self._unsubscribe(session, user)
-        session.watching = [user for user in watching if user.uid not in gone] or None
-        self._transports.reply(link, Done(request.number))
+        watching, gone = session.watching, set(request.uids)
+        if watching is not None:
+            for index in reversed(range(len(watching.users))):
+                if watching.users[index].uid in gone:
+                    self._unsubscribe(session, watching, index)
+            if not watching.users:
+                session.watching = None
+        self._transports.reply_much(link, Done(request.number), 0)
 
     def _answer(self, session: AttachedSession, number: int, statuses: list[UserStatus]) -> None:
         if session.link is not None:
@@ -118,18 +126,15 @@ class StatusRequests:
 
     def restored(self, session: AttachedSession, link: ServerLink, users: list[tuple[WatchedUser, int]]) -> None:
         """The statement is answered: these are watched, and what has changed is told (S57)."""
-        changed: list[UserStatus] = []
-        for user, revision in users:
-            self._subscribe(session, user)
-            if user.status.revision != revision:
-                changed.append(_told(user.uid, user.status))
+        self._subscribe(session, [user for user, _ in users])
+        changed = [_told(user.uid, user.status) for user, revision in users if user.status.revision != revision]
         if changed:
             size = sum(len(status.uid) + _STATUS_BYTES for status in changed)
             self._transports.reply_much(link, StatusChanged(tuple(changed)), size)
 
-    def let_go(self, users: list[tuple[WatchedUser, int]]) -> None:
+    def let_go(self, users: Sequence[WatchedUser]) -> None:
         """Nobody waits for these any more: the session went meanwhile."""
-        for user, _ in users:
+        for user in users:
             self._release(user)
 
     # ------------------------------------------------------------------------------------------ watched users
@@ -181,18 +186,22 @@ class StatusRequests:
         for waiter in waiters:
             waiter()
 
-    def _subscribe(self, session: AttachedSession, user: WatchedUser) -> None:
-        """The session watches the user, who is in use for that."""
-        if session in user.sessions:
-            self._release(user)
-            return
-        user.sessions[session] = None
-        if session.watching is None:
-            session.watching = []
-        session.watching.append(user)
+    def _subscribe(self, session: AttachedSession, users: Sequence[WatchedUser]) -> None:
+        """The session watches these, who are in use for that."""
+        watching = session.watching
+        if watching is None:
+            if not users:
+                return
+            watching = session.watching = Subscriptions(session)
+        known = set(watching.users)
+        for user in users:
+            if user in known:
+                self._release(user)
+            else:
+                watching.add(user)
 
-    def _unsubscribe(self, session: AttachedSession, user: WatchedUser) -> None:
-        del user.sessions[session]
+    def _unsubscribe(self, session: AttachedSession, watching: Subscriptions, index: int) -> None:
+        user = watching.remove(index)
         if session.stale is not None:
             session.stale.pop(user, None)
         self._release(user)
@@ -201,16 +210,17 @@ class StatusRequests:
         user.users -= 1
         if not user.users:
             del self._users[user.uid]
-            self._changed.pop(user, None)
             self._engine.call(self._operation(user.uid, on=False))
 
     def part(self, session: AttachedSession) -> None:
         """The session's transport is gone; what it watches stands in its client's statement."""
-        watching, session.watching = session.watching or (), None
-        for user in watching:
-            self._unsubscribe(session, user)
         session.stale = None
         self._catching_up.pop(session, None)
+        watching = session.watching
+        if watching is not None:
+            while watching.users:
+                self._unsubscribe(session, watching, len(watching.users) - 1)
+            session.watching = None
 
     # -------------------------------------------------------------------------------------------- changes
 
@@ -219,7 +229,9 @@ class StatusRequests:
         user = self._users.get(announcement.uid)
         if user is not None and announcement.status.revision > user.status.revision:
             user.status = announcement.status
-            self._changed[user] = None
+            if user.sessions and not user.changed:
+                user.changed = True
+                self._changed.append(user)
 
     @property
     def flush_wanted(self) -> bool:
@@ -227,41 +239,55 @@ class StatusRequests:
         return bool(self._changed or self._catching_up)
 
     def flush(self) -> None:
-        """Tell each change once, to all who watch and keep up."""
-        changed, self._changed = self._changed, {}
-        slow = self._config.slow_reader_bytes
-        for user in changed:
-            message = StatusChanged((_told(user.uid, user.status),))
-            frames: dict[Encoding, bytes] = {}
-            for session in user.sessions:
-                link = session.link
-                assert link is not None  # a session without one watches nobody
-                if link.unsent + link.pending > slow:
-                    if session.stale is None:
-                        session.stale = {}
-                    session.stale[user] = None
-                else:
-                    encoding = link.encoding
-                    frame = frames.get(encoding)
-                    if frame is None:
-                        frame = frames[encoding] = encoding.frame(encoding.encode_batch([message]))
-                    self._transports.give(link, frame)
+        """Tell each change once, to all who watch and keep up; then those who were behind what they have missed."""
         catching_up, self._catching_up = self._catching_up, {}
         for session in catching_up:
             self._tell_stale(session)
+        left = _TOLD_PER_PASS
+        while self._changed and left > 0:
+            user = self._changed.popleft()
+            user.changed = False
+            left -= len(user.sessions)
+            self._tell(user)
+
+    def _tell(self, user: WatchedUser) -> None:
+        """The same frame for all who watch and keep up."""
+        message = StatusChanged((_told(user.uid, user.status),))
+        frames: dict[Encoding, bytes] = {}
+        give, slow = self._transports.give, self._config.slow_reader_bytes
+        for session in user.sessions:
+            link = session.link
+            assert link is not None  # a session without one watches nobody
+            if session.stale is None and link.unsent + link.pending <= slow:
+                frame = frames.get(link.encoding)
+                if frame is None:
+                    frame = frames[link.encoding] = link.encoding.frame(link.encoding.encode_batch([message]))
+                give(link, frame)
+            else:
+                if session.stale is None:
+                    session.stale = {}
+                session.stale[user] = None
+                self._may_catch_up(session, link)
 
     def buffer_fell(self, link: ServerLink) -> None:
         """Whoever was behind may get the latest states."""
         session = link.session
-        if session is not None and session.stale and link.unsent < self._config.feed_below_bytes:
+        if session is not None and session.stale is not None:
+            self._may_catch_up(session, link)
+
+    def _may_catch_up(self, session: AttachedSession, link: ServerLink) -> None:
+        """In the next pass, if what is left of it waits with us only; else when the transport has taken more."""
+        if link.unsent < self._config.feed_below_bytes:
             self._catching_up[session] = None
 
     def _tell_stale(self, session: AttachedSession) -> None:
-        stale, session.stale = session.stale, None
-        if stale and session.link is not None:
-            statuses = tuple([_told(user.uid, user.status) for user in stale])
-            encoding = session.link.encoding
-            self._transports.give(session.link, encoding.frame(encoding.encode_batch([StatusChanged(statuses)])))
+        stale, link = session.stale, session.link
+        assert link is not None  # whoever has parted waits for nothing
+        if stale is not None and link.unsent < self._config.feed_below_bytes:
+            session.stale = None
+            if stale:  # else it unsubscribed from them meanwhile
+                message = StatusChanged(tuple([_told(user.uid, user.status) for user in stale]))
+                self._transports.give(link, link.encoding.frame(link.encoding.encode_batch([message])))
 
 
 def _told(uid: str, status: StatusOf) -> UserStatus:

@@ -17,7 +17,12 @@ from .messages import LOGIN_BYTES
 _SUBPROTOCOLS = tuple(BY_SUBPROTOCOL)
 _STALE_DEADLINES = 1024
 _CLOSE_REASON_CHARACTERS = 100
-_LINKS_PER_TICK = 256
+_WORK_PER_TICK = 128
+"""Of one call of ``handle_timeout``: a link counts as one, and more if much ends with it."""
+_ENTRIES_PER_TICK = 2048
+"""Places in the heap of deadlines, most of which have moved away."""
+_PARTS_PER_WORK = 8
+"""Channels and subscriptions that a session has a part in, for which its link counts as one more."""
 _NEXT_PART_SECONDS = 0.001
 
 
@@ -168,20 +173,24 @@ class Transports:
     def pop_due(self) -> Iterator[ServerLink]:
         """The links of which a deadline has really passed; the caller ends them, or schedules them again. So many at a
         time that nobody else waits for long."""
-        left = _LINKS_PER_TICK
-        while self._deadlines and self._deadlines[0][0] <= self._context.now:
-            if not left:
-                self._not_before = self._context.now + _NEXT_PART_SECONDS
+        now, left, entries = self._context.now, _WORK_PER_TICK, _ENTRIES_PER_TICK
+        while self._deadlines and self._deadlines[0][0] <= now:
+            if left <= 0 or not entries:
+                self._not_before = now + _NEXT_PART_SECONDS
                 return
-            deadline, _, link = heapq.heappop(self._deadlines)
-            if link.deadline_at == deadline:
+            entries -= 1
+            deadline, _, link = self._deadlines[0]
+            if link.deadline_at != deadline or not self.is_there(link):
+                heapq.heappop(self._deadlines)
+            elif (moved_to := self._deadline_of(link)) > now:
+                link.deadline_at = moved_to
+                self._sequence += 1
+                heapq.heapreplace(self._deadlines, (moved_to, self._sequence, link))
+            else:
+                heapq.heappop(self._deadlines)
                 link.deadline_at = None
-                if self.is_there(link):
-                    if self._deadline_of(link) > self._context.now:
-                        self.schedule(link)
-                    else:
-                        left -= 1
-                        yield link
+                left -= _work_of(link)
+                yield link
 
     def _deadline_of(self, link: ServerLink) -> float:
         config = self._config
@@ -202,13 +211,17 @@ class Transports:
         return deadline
 
     def is_quiet(self, link: ServerLink) -> bool:
-        """Whether nothing was heard for so long that the engine is to know, and not yet so long that it is dropped
-        (S39)."""
-        if link.silent or link.paused_at is not None:
-            return False
-        silent_seconds = self._context.now - link.last_received
-        stalled = link.unsent and link.stalled_since + self._config.write_stall_seconds <= self._context.now
-        return self._quiet_seconds <= silent_seconds < self._config.silence_timeout_seconds and not stalled
+        """Of a link that is due: whether nothing was heard for so long that the engine is to know, and not yet so long
+        that it is dropped (S39)."""
+        config, now = self._config, self._context.now
+        stalled = link.unsent and link.stalled_since + config.write_stall_seconds <= now
+        # Sums, as its deadline is one: a difference could be rounded to the other side of the bound.
+        return (
+            not link.silent
+            and not stalled
+            and link.paused_at is None
+            and link.last_received + config.silence_timeout_seconds > now
+        )
 
     def is_unstated(self, link: ServerLink, session: AttachedSession) -> bool:
         """Whether the time for its statement is over (S51, S59)."""
@@ -229,6 +242,7 @@ class Transports:
         elif byte_count < self._config.feed_below_bytes and link.paused_at is not None:
             link.paused_at = None
             link.last_received = now  # silence did not count while we did not read (S14)
+            self.schedule(link)
             self._context.outputs.append(ResumeReading(transport_id=link.transport_id))
         if byte_count:
             self.schedule(link)
@@ -335,3 +349,12 @@ class Transports:
         if data:
             link.transmitted += len(data)
             self._context.outputs.append(Transmit(transport_id=link.transport_id, data=data))
+
+
+def _work_of(link: ServerLink) -> int:
+    """How much ends with a link."""
+    session = link.session
+    if session is None:
+        return 1
+    watched = 0 if session.watching is None else len(session.watching.users)
+    return 1 + (len(session.channels) + watched) // _PARTS_PER_WORK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from ._link import ProtocolViolation
@@ -20,32 +20,34 @@ class StatusWatch:
         self._watched: dict[str, UserStatus] = {}
         self._unwatched: tuple[str, ...] = ()
 
-    def __len__(self) -> int:
-        return len(self._watched)
-
-    def __contains__(self, uid: str) -> bool:
-        return uid in self._watched
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._watched)
 
     @property
     def wanted(self) -> tuple[WantedStatus, ...]:
         """For the statement."""
         return tuple(WantedStatus(status.uid, status.revision) for status in self._watched.values())
 
-    def answered(self, request: ReadStatus | WatchStatus, answer: Statuses) -> dict[str, OnlineStatus]:
-        """The states that were asked for; those of a subscription are watched from now on."""
+    def answered(
+        self, request: ReadStatus | WatchStatus, answer: Statuses, unwanted: Container[str]
+    ) -> dict[str, OnlineStatus]:
+        """The states that were asked for; those of a subscription are watched from now on, but for those that are
+        ``unwanted`` meanwhile. Of whom is watched the app is told what events say: an answer overtakes them, and the
+        answer to a query may be overtaken by them."""
         found = {status.uid: status for status in answer.statuses}
         if len(found) != len(answer.statuses) or found.keys() != set(request.uids):
             raise ProtocolViolation("states of other users than were asked for")
-        result = {uid: online_status(found[uid]) for uid in request.uids}
         if isinstance(request, WatchStatus):
-            for uid, status in found.items():
-                known = self._watched.get(uid)
-                if known is None or _is_newer(status, known):
-                    self._watched[uid] = status
-        return result
+            self.changed(answer.statuses)
+            for uid in request.uids:
+                if uid not in unwanted:
+                    self._watched.setdefault(uid, found[uid])
+        else:  # "never heard of" may be older than what is known
+            self.changed(status for status in answer.statuses if status.revision)
+        return {uid: online_status(self._watched.get(uid, found[uid])) for uid in request.uids}
 
     def changed(self, statuses: Iterable[UserStatus]) -> None:
-        """The server tells of changes. Answers overtake them, and what is older than known is passed over."""
+        """The server tells of changes. What is older than known is passed over."""
         for status in statuses:
             known = self._watched.get(status.uid)
             if known is None or not _is_newer(status, known):

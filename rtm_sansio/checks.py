@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -152,10 +152,10 @@ def check_revision(revision: object) -> None:
         )
 
 
-def check_names(names: Collection[str], what: str, max_length: int, max_count: int) -> tuple[str, ...]:
+def check_names(names: Iterable[str], what: str, max_length: int, max_count: int) -> tuple[str, ...]:
     """The names, each once, in their order. Raise unless they are 1 to ``max_count`` valid ones; a single str is a
     mistake."""
-    if isinstance(names, (str, bytes)) or not isinstance(names, Collection):
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise InvalidArgument(
             f"the {what}s must be given as a list of str, not as {type(names).__name__}", code=f"invalid_{what}"
         )
@@ -278,3 +278,14 @@ def _shown(value: object) -> str:
     if isinstance(value, int) and abs(value) > _LONGEST_SECONDS:
         return "an int beyond it"  # it may have more digits than anybody reads
     return repr(value)
+
+
+_MOST_NAMES = 100_000
+
+
+def copy_of_names(names: Iterable[str]) -> Iterable[str]:
+    """For a frontend that may have to ask the core more than once (S35): an iterator can be used up only once. What is
+    no list of names, or one without end, is left for the core to refuse."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        return names
+    return tuple(islice(names, _MOST_NAMES))

@@ -12,7 +12,7 @@ the tokens; what they share is in ``_context``.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -384,7 +384,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ReadUserAttributes(number, name, names), timeout_seconds)
 
-    def read_status(self, uids: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def read_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Ask for the online status of users; completes with OnlineStatuses (S39).
 
         Raises InvalidArgument, NotConnected, RequestsFull.
@@ -395,16 +395,16 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ReadStatus(number, names), timeout_seconds)
 
-    def watch_status(self, uids: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def watch_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Subscribe to the online status of users; completes with OnlineStatuses, the state of each, and from then on
         OnlineStatusChanged tells of changes (S39, S57).
 
         Raises InvalidArgument, also if more than the server allows would be watched, NotConnected, RequestsFull.
         """
         self._check_connected("subscribe_online_status()")
-        limits, watch = self._conversation.limits, self._conversation.status_watch
+        limits = self._conversation.limits
         names = check_names(uids, "uid", limits.max_name_length, limits.max_status_subscriptions)
-        count = len(watch) + sum(1 for uid in names if uid not in watch)
+        count = len(self._conversation.wanted_statuses().union(names))
         if count > limits.max_status_subscriptions:
             raise InvalidArgument(
                 f"{count} users would be watched; the limit is {limits.max_status_subscriptions}; "
@@ -414,7 +414,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(WatchStatus(number, names), timeout_seconds)
 
-    def unwatch_status(self, uids: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def unwatch_status(self, uids: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Subscribe no longer, be it watched or not: it counts at once; completes with None.
 
         Raises InvalidArgument, NotConnected, RequestsFull.
@@ -439,7 +439,7 @@ class ClientCore:
         number = self._next_request(timeout_seconds, now)
         return self._conversation.open(ListMembers(number, channel, after), timeout_seconds)
 
-    def count_members(self, channels: Collection[str], *, timeout_seconds: float | None = None, now: float) -> int:
+    def count_members(self, channels: Iterable[str], *, timeout_seconds: float | None = None, now: float) -> int:
         """Ask how many members channels have, joined or not; completes with MemberCounts.
 
         Raises InvalidArgument, NotConnected, RequestsFull.

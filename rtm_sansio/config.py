@@ -15,6 +15,8 @@ _ATTRIBUTE_FRAME_BYTES = 64
 """What an attribute takes in an answer besides key, value and writer."""
 _PAIR_FRAME_BYTES, _CHANGE_FRAME_BYTES = 16, 256
 """What an attribute takes in a change and its notice besides key and value, and what these have besides."""
+_STATUS_FRAME_BYTES = 40
+"""What a status takes in an answer besides the uid."""
 _SHORTEST_SECONDS = 0.0001
 """What a timer can still tell from the present."""
 
@@ -392,6 +394,12 @@ class ServerConfig(_Settings):
         self._check_at_most(
             "attribute_seconds", "log_identity_seconds", "attributes are kept with the identity of their channel (S58)"
         )
+        statuses = max(self.max_status_query, self.max_status_subscriptions)
+        if statuses * (self.max_name_length + _STATUS_FRAME_BYTES) > self.max_frame_bytes:
+            raise ConfigError(
+                f"the status of {statuses} users does not fit into max_frame_bytes ({self.max_frame_bytes}), in which "
+                "it is told (S45)"
+            )
         self._check_channel_settings()
         if self.max_request_bytes < self.max_message_bytes + 1024:
             raise ConfigError(

@@ -146,8 +146,9 @@ class Hub:
                 self._sessions.end_expired(session)
                 self._transports.schedule(link)
             elif self._transports.is_quiet(link):
-                self._sessions.report_silence(link, self._context.now - link.last_received)
-                self._transports.schedule(link)
+                # Never less than what makes it due, however the difference is rounded.
+                silent_seconds = max(self._context.now - link.last_received, self._context.config.unreachable_seconds)
+                self._sessions.report_silence(link, silent_seconds)
             else:
                 self._transports.drop_silent(link)
         self._engine.handle_timeout()

@@ -10,14 +10,14 @@ import ssl as ssl_module
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from queue import Empty
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from rtm_sansio.auth import check_token_source
-from rtm_sansio.checks import check_timeout
+from rtm_sansio.checks import check_timeout, copy_of_names
 from rtm_sansio.client import ClientCore
 from rtm_sansio.config import ClientConfig
 from rtm_sansio.endpoints import check_client_tls, check_config, parse_endpoints
@@ -31,6 +31,8 @@ from rtm_sansio.events import (
     JoinReceipt,
     MemberCounts,
     MemberPage,
+    OnlineStatus,
+    OnlineStatuses,
     PeerDelivery,
     SendReceipt,
     TokenReceipt,
@@ -273,7 +275,7 @@ class Client(AttributeCalls):
         )
         return Channel(self, self._runtime, home, receipt)
 
-    def member_counts(self, channels: Collection[str], *, timeout: float | None = None) -> dict[str, int]:
+    def member_counts(self, channels: Iterable[str], *, timeout: float | None = None) -> dict[str, int]:
         """How many members each of these channels has, joined or not; 0 for one that nobody is in. Up to 32 at a
         time, or what the server says (S45).
 
@@ -283,12 +285,61 @@ class Client(AttributeCalls):
         check_timeout(timeout)
         runtime = self._runtime
         seconds = runtime.config.request_timeout_seconds if timeout is None else timeout
-        deadline = time.monotonic() + seconds
+        deadline, names = time.monotonic() + seconds, copy_of_names(channels)
         found = runtime.request(
-            lambda now: runtime.core.count_members(channels, timeout_seconds=_left(deadline, now), now=now),
+            lambda now: runtime.core.count_members(names, timeout_seconds=_left(deadline, now), now=now),
             timeout=seconds,
         )
         return cast(MemberCounts, found).counts
+
+    # --- online status
+
+    def online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> dict[str, OnlineStatus]:
+        """Whether users are online, unreachable or offline, and since when (S39).
+
+        ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the config). Raises InvalidArgument for too
+        many uids at a time or an impossible one, NotConnected, a RequestFailed, ClientClosed.
+        """
+        check_timeout(timeout)
+        seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline, names = time.monotonic() + seconds, copy_of_names(uids)
+        found = self._runtime.request(
+            lambda now: self._runtime.core.read_status(names, timeout_seconds=_left(deadline, now), now=now),
+            timeout=seconds,
+        )
+        return cast(OnlineStatuses, found).statuses
+
+    def subscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> dict[str, OnlineStatus]:
+        """Hear of changes of users' online status from now on; returns the present status of each (S39).
+
+        Changes come as OnlineStatusChanged in ``events()`` and to ``on()``. Subscriptions live through reconnects,
+        until ``unsubscribe_online_status()`` or ``logout()`` (S57). ``timeout`` is in seconds (default:
+        ``request_timeout_seconds`` of the config). Raises InvalidArgument, also if more users would be watched than the
+        server allows, NotConnected, a RequestFailed (nothing new is subscribed then), ClientClosed.
+        """
+        check_timeout(timeout)
+        seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline, names = time.monotonic() + seconds, copy_of_names(uids)
+        found = self._runtime.request(
+            lambda now: self._runtime.core.watch_status(names, timeout_seconds=_left(deadline, now), now=now),
+            timeout=seconds,
+        )
+        return cast(OnlineStatuses, found).statuses
+
+    def unsubscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> None:
+        """Hear no more of these users, be they subscribed to or not: it counts at once.
+
+        Returns when the server has confirmed it. ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the
+        config). Raises InvalidArgument, NotConnected, a RequestFailed, ClientClosed.
+        """
+        check_timeout(timeout)
+        seconds = self._runtime.config.request_timeout_seconds if timeout is None else timeout
+        deadline, names = time.monotonic() + seconds, copy_of_names(uids)
+        self._runtime.request(
+            lambda now: self._runtime.core.unwatch_status(names, timeout_seconds=_left(deadline, now), now=now),
+            timeout=seconds,
+            cancellable=False,
+        )
 
     def events(self) -> EventIterator[ClientEvent | EventsDropped]:
         """Iterates the client's own events: all that belong to no channel (S52).

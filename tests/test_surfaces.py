@@ -112,6 +112,14 @@ def test_every_call_has_a_timeout(name: str) -> None:
                 assert timeout.kind is inspect.Parameter.KEYWORD_ONLY
 
 
+def test_calls_about_the_status_have_a_timeout() -> None:
+    for package in (rtm_sync, rtm_async):
+        for member in ("online_status", "subscribe_online_status", "unsubscribe_online_status"):
+            timeout = inspect.signature(getattr(package.Client, member)).parameters["timeout"]
+            assert timeout.default is None
+            assert timeout.kind is inspect.Parameter.KEYWORD_ONLY
+
+
 @pytest.mark.parametrize("name", CLASSES)
 def test_everything_says_what_it_is(name: str) -> None:
     for package in (rtm_sync, rtm_async):
@@ -232,11 +240,6 @@ MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "large body": (InvalidArgument, "message_too_large", lambda scene: scene.channel.send(bytes(40_000))),
     "a text to count": (InvalidArgument, "invalid_channel", lambda scene: scene.client.member_counts("lobby")),
     "nothing to count": (InvalidArgument, "invalid_channel", lambda scene: scene.client.member_counts([])),
-    "a generator to count": (
-        InvalidArgument,
-        "invalid_channel",
-        lambda scene: scene.client.member_counts(name for name in ("lobby",)),
-    ),
     "too much to count": (
         InvalidArgument,
         "too_many_names",
@@ -327,6 +330,23 @@ CLOSED: dict[str, tuple[type[RtmError], str, Mistake]] = {
     "with a closed server": (InvalidState, "invalid_state", lambda scene: scene.enter(scene.server)),
     "kick of a closed server": (InvalidState, "closed", lambda scene: scene.server.kick("alice")),
 }
+for _name in ("online_status", "subscribe_online_status", "unsubscribe_online_status"):
+
+    def _call(uids: Any, name: str = _name, **options: Any) -> Mistake:
+        return lambda scene: getattr(scene.client, name)(uids, **options)
+
+    AT_FIRST[f"{_name} at first"] = NotConnected, "not_connected", _call(["alice"])
+    MEANWHILE |= {
+        f"one uid of {_name}": (InvalidArgument, "invalid_uid", _call("alice")),
+        f"no uids of {_name}": (InvalidArgument, "too_many_names", _call([])),
+        f"a number for uids of {_name}": (InvalidArgument, "invalid_uid", _call(5)),
+        f"too many uids of {_name}": (InvalidArgument, "too_many_names", _call([str(uid) for uid in range(513)])),
+        **{
+            f"timeout {timeout!r} of {_name}": (InvalidArgument, "invalid_timeout", _call(["a"], timeout=timeout))
+            for timeout in _TIMEOUTS
+        },
+    }
+    CLOSED[f"{_name} of a closed client"] = ClientClosed, "closed", _call(["alice"])
 MISTAKES = AT_FIRST | MEANWHILE | LEFT | CLOSED
 
 

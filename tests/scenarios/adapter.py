@@ -27,8 +27,11 @@ from rtm_sansio import (
     MembersResumed,
     MessageReceived,
     MessagesLost,
+    OnlineStatus,
+    OnlineStatusChanged,
     ReconnectProblem,
     RtmError,
+    StatusSubscriptionsLost,
     TokenExpired,
     TokenWillExpire,
 )
@@ -87,6 +90,10 @@ def brief_of(event: Any) -> Brief:
             return ("token expired",)
         case TokenWillExpire():
             return ("token will expire",)
+        case OnlineStatusChanged():
+            return "status", event.uid, event.state.name
+        case StatusSubscriptionsLost():
+            return "unwatched", *event.uids
     raise AssertionError(f"an event that no scenario knows: {event!r}")
 
 
@@ -221,6 +228,18 @@ class Actor(abc.ABC):
     @abc.abstractmethod
     def renew(self, token: str) -> None:
         """Renew the token, and wait for it."""
+
+    @abc.abstractmethod
+    def online_status(self, *uids: str) -> dict[str, OnlineStatus]:
+        """Ask for the status of users, and wait for it."""
+
+    @abc.abstractmethod
+    def watch(self, *uids: str) -> dict[str, OnlineStatus]:
+        """Subscribe to it, and wait for the answer."""
+
+    @abc.abstractmethod
+    def unwatch(self, *uids: str) -> None:
+        """Unsubscribe, and wait for it."""
 
     @abc.abstractmethod
     def freeze(self, seconds: float) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, get_args
 
 import rtm_async
-from rtm_sansio import ClientConfig, ClientEvent, RtmError, home_of
+from rtm_sansio import ClientConfig, ClientEvent, OnlineStatus, RtmError, home_of
 from scenarios.adapter import CLIENT_HOME, IterationEnded, Link, Pending
 from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
 
@@ -97,6 +97,15 @@ class AsyncioActor(RealActor):
 
     def renew(self, token: str) -> None:
         self._loop_thread.run(self._client.renew_token(token))
+
+    def online_status(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._loop_thread.run(self._client.online_status(uids))
+
+    def watch(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._loop_thread.run(self._client.subscribe_online_status(uids))
+
+    def unwatch(self, *uids: str) -> None:
+        self._loop_thread.run(self._client.unsubscribe_online_status(uids))
 
     def freeze(self, seconds: float) -> None:
         async def freeze() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import rtm_sync
-from rtm_sansio import ClientConfig, ClientEvent, RtmError, home_of
+from rtm_sansio import ClientConfig, ClientEvent, OnlineStatus, RtmError, home_of
 from scenarios.adapter import CLIENT_HOME, IterationEnded, Link, Pending
 from scenarios.real import LIMIT_SECONDS, FuturePending, RealActor, RealWorld, authenticate
 
@@ -93,6 +93,15 @@ class ThreadedActor(RealActor):
 
     def renew(self, token: str) -> None:
         self._client.renew_token(token)
+
+    def online_status(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._client.online_status(uids)
+
+    def watch(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._client.subscribe_online_status(uids)
+
+    def unwatch(self, *uids: str) -> None:
+        self._client.unsubscribe_online_status(uids)
 
     def freeze(self, seconds: float) -> None:
         # No public call holds up the I/O thread, which is as it should be.

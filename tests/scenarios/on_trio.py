@@ -21,6 +21,7 @@ from rtm_sansio import (
     LoginDenied,
     LoginRequested,
     LoginWithdrawn,
+    OnlineStatus,
     RequestCompleted,
     RequestErred,
     parse_endpoints,
@@ -131,6 +132,15 @@ class TrioActor(RealActor):
 
     def renew(self, token: str) -> None:
         self._begin(lambda: self._core.renew_token(token, now=trio.current_time())).result()
+
+    def online_status(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._begin(lambda: self._core.read_status(uids, now=trio.current_time())).result().statuses
+
+    def watch(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._begin(lambda: self._core.watch_status(uids, now=trio.current_time())).result().statuses
+
+    def unwatch(self, *uids: str) -> None:
+        self._begin(lambda: self._core.unwatch_status(uids, now=trio.current_time())).result()
 
     def freeze(self, seconds: float) -> None:
         self._trio.run(lambda: time.sleep(seconds * self._world.scale))

@@ -22,7 +22,7 @@ from rtm_sansio import (
     RequestRefused,
 )
 from rtm_sansio.messages import LOGIN_BYTES, SUBPROTOCOL_MSGPACK, Login, encode_batch
-from scenarios.adapter import INBOX, World
+from scenarios.adapter import CLIENT_HOME, INBOX, World
 
 Script = Callable[[World], None]
 
@@ -1015,3 +1015,63 @@ def s39_compare_and_set(world: World) -> None:
         alice.attributes("clear_attributes", expected_revision=0)
     alice.attributes("clear_attributes", expected_revision=mine)
     bob.wait("lobby", "attributes", "alice")
+
+
+@scenario(**SHORT_PRESENCE)
+def s39_three_states_over_an_interruption(world: World) -> None:
+    """S22, S24, S39: online for 6 s, then unreachable until its session ends, then offline; and back again."""
+    alice, bob = world.actor("alice"), world.actor("bob")
+    bob.login()
+    assert bob.watch("alice", "nobody")["alice"].state.name == "OFFLINE"
+    alice.login()
+    bob.wait(CLIENT_HOME, "status", "alice", "ONLINE")
+    assert bob.online_status("alice", "bob")["bob"].state.name == "ONLINE"
+    begun = world.elapsed
+    alice.link.cut()
+    at = bob.wait(CLIENT_HOME, "status", "alice", "UNREACHABLE")
+    world.check_time(at - begun, 6.0)
+    status = bob.online_status("alice")["alice"]
+    assert status.since is not None
+    assert status.expires_at is not None
+    assert bob.watch("alice")["alice"] == status
+    bob.wait(CLIENT_HOME, "status", "alice", "OFFLINE")
+    alice.link.restore()
+    bob.wait(CLIENT_HOME, "status", "alice", "ONLINE", count=2)
+    bob.unwatch("alice")
+    alice.logout()
+    assert bob.online_status("alice")["alice"].state.name == "OFFLINE"
+    assert [brief for brief in bob.briefs() if brief[0] == "status"] == [
+        ("status", "alice", state) for state in ("ONLINE", "UNREACHABLE", "OFFLINE", "ONLINE")
+    ]
+
+
+@scenario(**SHORT_PRESENCE)
+def s57_subscriptions_survive(world: World) -> None:
+    """S23, S25, S57: a resumed session and a new one go on with them; what has changed meanwhile is told once."""
+    alice, bob, carol, dave = (world.actor(name) for name in ("alice", "bob", "carol", "dave"))
+    for actor in (alice, bob, carol, dave):
+        actor.login()
+    bob.watch("alice", "carol", "dave")
+    bob.link.cut()
+    bob.wait_state("RECONNECTING")
+    alice.logout()
+    bob.link.restore()
+    bob.wait_state("CONNECTED", count=2)
+    bob.wait(CLIENT_HOME, "status", "alice", "OFFLINE")
+    dave.watch("bob")
+    bob.link.cut()
+    dave.wait(CLIENT_HOME, "status", "bob", "OFFLINE")
+    carol.logout()
+    bob.link.restore()
+    bob.wait_state("CONNECTED", count=3)
+    bob.wait(CLIENT_HOME, "status", "carol", "OFFLINE")
+    carol.login()
+    bob.wait(CLIENT_HOME, "status", "carol", "ONLINE")
+    dave.logout()
+    bob.wait(CLIENT_HOME, "status", "dave", "OFFLINE")
+    assert [brief[1:] for brief in bob.briefs() if brief[0] == "status"] == [
+        ("alice", "OFFLINE"),
+        ("carol", "OFFLINE"),
+        ("carol", "ONLINE"),
+        ("dave", "OFFLINE"),
+    ]

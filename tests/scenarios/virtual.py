@@ -9,6 +9,7 @@ from rtm_sansio import (
     ClientConfig,
     HomeQueue,
     LoginRequested,
+    OnlineStatus,
     RenewalRequested,
     RtmError,
     ServerConfig,
@@ -226,6 +227,19 @@ class VirtualActor(Actor):
 
     def renew(self, token: str) -> None:
         self._client.call(lambda: self._core.renew_token(token, now=self._world.now), wait=True)
+
+    def online_status(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._ended(self._core.read_status(uids, now=self._world.now)).statuses
+
+    def watch(self, *uids: str) -> dict[str, OnlineStatus]:
+        return self._ended(self._core.watch_status(uids, now=self._world.now)).statuses
+
+    def unwatch(self, *uids: str) -> None:
+        self._ended(self._core.unwatch_status(uids, now=self._world.now))
+
+    def _ended(self, request_id: int) -> Any:
+        self._world.pump_client(self._client)
+        return self._pending(request_id).result()
 
     def freeze(self, seconds: float) -> None:
         transports = list(self._client.transports.values())
