@@ -16,6 +16,7 @@ from rtm_sansio.events import LeaveCause
 from rtm_sansio.operations import (
     Append,
     AttachSession,
+    ChangeAttributes,
     ConfirmAttach,
     DetachSession,
     EndSession,
@@ -25,6 +26,7 @@ from rtm_sansio.operations import (
     ListChannel,
     Order,
     PostOrder,
+    ReadAttributes,
     ReadLog,
     ReadOrders,
     StrikeToDos,
@@ -36,6 +38,17 @@ from rtm_sansio.operations import (
 SPECIFICATION = Path(__file__).parents[2] / "docs" / "engine.md"
 SESSION: dict[str, Any] = {"uid": "alice", "session_id": b"s"}
 NUMBERED: dict[str, Any] = {"channel": "room", "attach": 1, "number": 1, "lowest_unanswered": 0, **SESSION}
+ATTRIBUTES: dict[str, Any] = {
+    "number": 1,
+    "lowest_unanswered": 0,
+    "replace": False,
+    "put": {},
+    "drop": (),
+    "expected_revision": None,
+    "notice": None,
+    "changed_at": 0,
+    **SESSION,
+}
 
 USER_OPERATIONS = [
     AttachSession(
@@ -54,6 +67,8 @@ USER_OPERATIONS = [
     EndSession(cause=LeaveCause.KICKED, code=1, message="", spoil_epoch=False, ban_seconds=None, **SESSION),
     ListChannel(attach=1, channel="room", listed=True, **SESSION),
     StrikeToDos(uid="alice", todo_ids=()),
+    ChangeAttributes(home="u:alice", **ATTRIBUTES),
+    ReadAttributes(home="u:alice", keys=()),
 ]
 CHANNEL_OPERATIONS = [
     WatchChannel(channel="room", node="n", on=True),
@@ -61,6 +76,8 @@ CHANNEL_OPERATIONS = [
     LeaveChannel(left_entry=b"", resumed_entry=b"", listed=True, ended=False, **NUMBERED),
     Append(channel="room", items=()),
     ReadLog(log="c:room", epoch=b"", cursor=0, max_bytes=1),
+    ChangeAttributes(home="c:room", **ATTRIBUTES),
+    ReadAttributes(home="c:room", keys=("topic",)),
 ]
 NODE_OPERATIONS = [
     TakeToDos(node="n"),
