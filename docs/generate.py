@@ -77,7 +77,7 @@ _MEANINGS = {
     Code.INBOX_FULL: "as many messages are kept for the user as may be, in number or in bytes",
     Code.INVALID_ATTRIBUTE: "a key is a text of 1 to `max_attribute_key_bytes` bytes",
     Code.ATTRIBUTE_TOO_LARGE: "a value exceeds `max_attribute_value_bytes`",
-    Code.ATTRIBUTES_FULL: "there would be more attributes, or more bytes of them, than a user or a channel may have",
+    Code.ATTRIBUTES_FULL: "there would be more attributes than a user, a channel or all together may have",
     Code.REVISION_CONFLICT: "the attributes were changed meanwhile: their revision is not the expected one",
     Code.TOO_MANY_SUBSCRIPTIONS: "`max_status_subscriptions` users would be exceeded",
     Code.SENDER_SHARE: "as many messages of this sender are kept for the user as may be",

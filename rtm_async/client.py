@@ -477,7 +477,9 @@ class Client(AttributeCalls):
         """
         check_timeout(timeout)
         self._enter()
-        found: MemberCounts = await self._calls.request(partial(self._core.count_members, copy_of_names(channels)), timeout)
+        found: MemberCounts = await self._calls.request(
+            partial(self._core.count_members, copy_of_names(channels)), timeout
+        )
         return found.counts
 
     # --- online status

@@ -17,6 +17,7 @@ from rtm_sansio.operations import (
     Append,
     AppendToInbox,
     AttachSession,
+    ChangeAttributes,
     ConfirmAttach,
     ConfirmInbox,
     CountMembersOf,
@@ -30,6 +31,7 @@ from rtm_sansio.operations import (
     ListMembersOf,
     Order,
     PostOrder,
+    ReadAttributes,
     ReadLog,
     ReadOrders,
     ReadPage,
@@ -44,6 +46,17 @@ from rtm_sansio.operations import (
 SPECIFICATION = Path(__file__).parents[2] / "docs" / "engine.md"
 SESSION: dict[str, Any] = {"uid": "alice", "session_id": b"s"}
 NUMBERED: dict[str, Any] = {"channel": "room", "attach": 1, "number": 1, "lowest_unanswered": 0, **SESSION}
+ATTRIBUTES: dict[str, Any] = {
+    "number": 1,
+    "lowest_unanswered": 0,
+    "replace": False,
+    "put": {},
+    "drop": (),
+    "expected_revision": None,
+    "notice": None,
+    "changed_at": 0,
+    **SESSION,
+}
 
 USER_OPERATIONS = [
     AttachSession(
@@ -66,6 +79,8 @@ USER_OPERATIONS = [
     ConfirmInbox(position=1, **SESSION),
     AppendToInbox(uid="alice", items=()),
     ReadLog(log="u:alice", epoch=b"", cursor=0, max_bytes=1),
+    ChangeAttributes(home="u:alice", **ATTRIBUTES),
+    ReadAttributes(home="u:alice", keys=()),
 ]
 CHANNEL_OPERATIONS = [
     WatchChannel(channel="room", node="n", on=True),
@@ -76,6 +91,8 @@ CHANNEL_OPERATIONS = [
     ListMembersOf(channel="room", after="", limit=1, **SESSION),
     CountMembersOf(channel="room"),
     ReadPage(channel="room", before=None, after=None, limit=1, max_bytes=1, **SESSION),
+    ChangeAttributes(home="c:room", **ATTRIBUTES),
+    ReadAttributes(home="c:room", keys=("topic",)),
 ]
 NODE_OPERATIONS = [
     TakeToDos(node="n"),
