@@ -377,7 +377,7 @@ class TestLimits:
 
     def test_the_largest_answer_fits_into_a_frame(self) -> None:
         """S45: as many attributes as there may be, with as many bytes, of the longest writers."""
-        bench = Bench(max_name_length=256)
+        bench = Bench(max_name_length=256, max_status_query=8, max_status_subscriptions=8)
         alice = bench.login("a" * 256)
         room = (32 * 1024 - 256 * 3) // 256
         for start in range(0, 256, 32):

@@ -57,6 +57,9 @@ def test_the_welcome_states_every_limit_that_is_applied() -> None:
         max_attributes=24,
         max_user_attribute_bytes=1025,
         max_channel_attribute_bytes=1026,
+        max_status_query=27,
+        max_status_subscriptions=28,
+        unreachable_seconds=7.0,
     )
     alice = Bench(config).login("alice")
     assert alice.welcome.limits == Limits(
@@ -81,6 +84,9 @@ def test_the_welcome_states_every_limit_that_is_applied() -> None:
         max_attributes=24,
         max_user_attribute_bytes=1025,
         max_channel_attribute_bytes=1026,
+        max_status_query=27,
+        max_status_subscriptions=28,
+        unreachable=7.0,
     )
 
 

@@ -99,6 +99,7 @@ class TestLimits:
     def test_what_the_server_sends_is_split_as_well(self) -> None:
         """S45: no WebSocket message above the limit, whatever happened in a pass."""
         attributes = {"max_user_attribute_bytes": 500, "max_channel_attribute_bytes": 500, "max_attributes": 20}
+        attributes |= {"max_status_query": 8, "max_status_subscriptions": 8}
         sizes = {"max_message_bytes": 1000, "max_request_bytes": 2048, "max_frame_bytes": 4096}
         bench = Bench(max_attribute_pairs=8, **attributes, **sizes)
         alice = bench.login("alice", "room")
@@ -305,6 +306,7 @@ class TestLimits:
         """S45: what the name takes, the body has not."""
         limit = 33 * 1024 - 24 - 32 * 1024
         attributes = {"max_attributes": 32, "max_channel_attribute_bytes": 16 * 1024}
+        attributes |= {"max_status_query": 8, "max_status_subscriptions": 8}
         bench = Bench(max_request_bytes=33 * 1024, max_name_length=2000, **attributes)
         name = "n" * (limit + size - 1023)
         alice = bench.login("alice", name)

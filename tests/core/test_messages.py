@@ -305,7 +305,7 @@ class TestPieces:
 
 def test_nothing_secret_in_a_text_form() -> None:
     """S19, S53: tokens, session and login ids are never logged."""
-    limits = Limits(2, 10, 30, 64, *[1] * 17)
+    limits = Limits(2, 10, 30, 64, *(1 for _ in range(20)))
     for message in (
         Login("alice", "sesame", b"sesame", b"sesame", 0, b"sesame", 5, 1),
         RenewToken(1, "sesame"),

@@ -143,7 +143,7 @@ class TestAlone:
                 rig.call(name, ("bob",))
         rig.connect(limits=limits(max_status_query=2, max_status_subscriptions=3, max_name_length=5))
         for name, uids, code in (
-            ("read_status", (), "too_many_names"),
+            ("read_status", (), "invalid_uid"),
             ("read_status", ("a", "b", "c"), "too_many_names"),
             ("read_status", "bob", "invalid_uid"),
             ("watch_status", ("a", "b", "c", "d"), "too_many_names"),

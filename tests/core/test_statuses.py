@@ -215,8 +215,9 @@ class TestTransitions:
         bench.advance(0.1)
         assert told(watcher)[2:] == [(OFFLINE, at(38.0), None)]
 
-    def test_a_late_tick(self, bench: Bench) -> None:
+    def test_a_late_tick(self) -> None:
         """S24, S57: what is between is folded or told, the last is right, and its time is the one of the rule."""
+        bench = Bench()  # a hub with an engine outside would have lost its lease
         watcher, alice = bench.login("watcher"), bench.login("alice")
         watch(watcher, "alice")
         alice.lose()
@@ -264,8 +265,9 @@ class TestTransitions:
         bench.advance(40.0)
         assert told(watcher) == expected
 
-    def test_a_login_after_the_end_that_nobody_has_noticed(self, bench: Bench) -> None:
+    def test_a_login_after_the_end_that_nobody_has_noticed(self) -> None:
         """S24, S57."""
+        bench = Bench()
         watcher, first = bench.login("watcher"), bench.login("alice")
         watch(watcher, "alice")
         first.lose()
@@ -589,8 +591,9 @@ class TestStatements:
         watcher = bench.open()
         bench.held.add(0)
         watcher.login("watcher", want=None)
-        bench.answer()
-        bench.settle()
+        for _ in range(2):  # the node's list of those it serves, and the login
+            bench.answer()
+            bench.settle()
         watcher.send(Want((), statuses=(WantedStatus("alice", 0),)))
         assert set(watched(bench)) == {"alice"}
         watcher.lose()
@@ -716,7 +719,6 @@ class TestCosts:
                 expires_at=None,
                 rate=hub._flood_gate.rate_of(number.to_bytes(16, "big")),
                 inbox_start=None,  # type: ignore[arg-type]
-                resumed=False,
             )
             session.stated = True
             link.session = session
