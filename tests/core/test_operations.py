@@ -54,6 +54,9 @@ USER_OPERATIONS = [
     EndSession(cause=LeaveCause.KICKED, code=1, message="", spoil_epoch=False, ban_seconds=None, **SESSION),
     ListChannel(attach=1, channel="room", listed=True, **SESSION),
     StrikeToDos(uid="alice", todo_ids=()),
+    operations.ReportSilence(attach=1, silent_seconds=7.0, **SESSION),
+    operations.ReadStatus(uid="alice"),
+    operations.WatchStatus(uid="alice", node="n", on=True),
 ]
 CHANNEL_OPERATIONS = [
     WatchChannel(channel="room", node="n", on=True),

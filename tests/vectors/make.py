@@ -39,13 +39,20 @@ from rtm_sansio.messages import (  # noqa: E402
     Progress,
     PublishBytes,
     PublishText,
+    ReadStatus,
     Renewed,
     RenewToken,
     Restored,
     Sent,
+    StatusChanged,
+    Statuses,
     TextEntry,
+    UnwatchStatus,
+    UserStatus,
     Want,
     WantedChannel,
+    WantedStatus,
+    WatchStatus,
     Welcome,
     encode_batch,
 )
@@ -56,6 +63,8 @@ SESSION, OTHER_SESSION = b"\x51" * 16, b"\x52" * 16
 EPOCH, OTHER_EPOCH = b"\xe1" * 8, b"\xe2" * 8
 INBOX = InboxPlace(b"\xe0" * 8, 0, 0)
 SENT_AT = 1_700_000_000_000
+_ONLINE = UserStatus("bob", 1, SENT_AT, None, 7)
+_UNREACHABLE = UserStatus("bob", 2, SENT_AT + 6_000, SENT_AT + 30_000, 8)
 
 
 # --- messages
@@ -113,6 +122,17 @@ def messages() -> list[dict[str, Any]]:
         ("renewed for ever", Renewed(6, None)),
         ("failed", Failed(3, 4303, "too large")),
         ("failed for a while", Failed(3, 4305, "too fast", 1.0)),
+    ]
+    client += [
+        ("wishes with subscriptions", Want((), None, None, (WantedStatus("bob", 7), WantedStatus("carol", 0)))),
+        ("a query of the status", ReadStatus(7, ("bob", "carol"))),
+        ("a subscription to the status", WatchStatus(8, ("bob", "carol"))),
+        ("no subscription any more", UnwatchStatus(9, ("bob",))),
+    ]
+    server += [
+        ("restored, but for subscriptions", Restored((), False, None, ("dave",))),
+        ("statuses", Statuses(7, (_ONLINE, UserStatus("carol", 0, None, None, 0)))),
+        ("a status that has changed", StatusChanged((_UNREACHABLE,))),
     ]
     found = [
         {"name": name, "from": side, "hex": encode_batch([message]).hex(), "batch": to_json([message])}
@@ -219,6 +239,34 @@ class Client:
 
 def _text(offset: int, text: str, uid: str = "bob") -> Entries:
     return Entries("lobby", EPOCH, offset, [TextEntry(uid, text, SENT_AT)])
+
+
+def _client_statuses() -> list[Client]:
+    offline = UserStatus("bob", 0, SENT_AT + 30_000, None, 9)
+    return [
+        Client("the status of users", "S39 S57")
+        .login()
+        .call(0.2, "read_status", uids=["bob", "carol"])
+        .receive(0.3, Statuses(2, (_ONLINE, UserStatus("carol", 0, None, None, 0))))
+        .call(0.4, "watch_status", uids=["bob"])
+        .receive(0.5, Statuses(3, (_ONLINE,)))
+        .receive(0.6, StatusChanged((_UNREACHABLE, UserStatus("stranger", 1, SENT_AT, None, 9))))
+        .receive(0.7, StatusChanged((_ONLINE,)))
+        .call(0.8, "unwatch_status", uids=["bob"])
+        .receive(0.9, StatusChanged((offline,)), Done(4)),
+        Client("subscriptions are stated", "S57 S59")
+        .login()
+        .call(0.2, "watch_status", uids=["bob", "carol"])
+        .receive(0.3, Statuses(2, (_ONLINE, UserStatus("carol", 0, None, None, 0))))
+        .step(0.5, lost=True)
+        .step(1.1, opened=True)
+        .receive(
+            1.2,
+            Welcome(SESSION, 77, 2, True, None, LIMITS, INBOX),
+            Restored((), False, None, ("carol",)),
+            StatusChanged((offline,)),
+        ),
+    ]
 
 
 def client_conversations() -> list[dict[str, Any]]:
@@ -365,6 +413,7 @@ def client_conversations() -> list[dict[str, Any]]:
         .call(11.0, "renew_token", token="another.token")
         .receive(11.1, Renewed(2, 3600.0)),
     ]
+    found += _client_statuses()
     return [each.record for each in found]
 
 
@@ -515,6 +564,27 @@ def server_conversations() -> list[dict[str, Any]]:
         .login(0.0, "alice", "alice")
         .step(0.1, on="alice", receive=encode_batch([[200, "anything"], [18, 1, "lobby", "a field"]]).hex()),
         Server("nonsense", "S50").login(0.0, "alice", "alice").step(0.1, on="alice", receive="c1"),
+    ]
+    found += [
+        two("the status of a user", "S14 S22 S24 S39 S57", silence_timeout_seconds=20.0)
+        .receive(0.3, "bob", ReadStatus(2, ("alice", "nobody")), WatchStatus(3, ("alice",)))
+        .step(0.5, lost="alice")
+        .receive(6.0, "bob")
+        .step(7.0, wait=True)
+        .receive(20.0, "bob")
+        .login(21.0, "alice again", "alice", **_as("alice", resume))
+        .receive(22.0, "bob", UnwatchStatus(4, ("alice",)))
+        .receive(23.0, "alice again", Logout(2)),
+        Server("subscriptions in a statement", "S45 S57 S59", max_status_subscriptions=1)
+        .step(0.0, connect="alice")
+        .receive(
+            0.0,
+            "alice",
+            Login("alice", "", _id(1, "a"), _id(2, "a"), 0),
+            Want((), None, None, (WantedStatus("alice", 0), WantedStatus("bob", 0))),
+        )
+        .step(0.1, accept="alice")
+        .receive(0.2, "alice", WatchStatus(1, ("bob",))),
     ]
     return [each.record for each in found]
 

@@ -38,6 +38,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
         *get_args(wire.ServerMessage),
         *get_args(wire.Entry),
         wire.WantedChannel,
+        wire.WantedStatus,
+        wire.UserStatus,
         wire.ChannelResult,
         wire.Limits,
         wire.UnknownEntry,
@@ -57,6 +59,8 @@ def to_json(value: Any) -> Json:
         return {"hex": value.hex()}
     if isinstance(value, enum.Enum):
         return value.name
+    if isinstance(value, dict):
+        return {key: to_json(one) for key, one in value.items()}
     if isinstance(value, msgspec.Struct):
         fields = {name: to_json(getattr(value, name)) for name in value.__struct_fields__}
         return {type(value).__name__: fields}
