@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from . import operations
@@ -29,6 +30,9 @@ _STATUS_BYTES = 6
 _TOLD_PER_PASS = 4096
 """Tellings of one loop pass; what has changed besides is told in the next one, so that nobody waits long if all those
 change whom everybody watches."""
+_NEVER = float("inf")
+_COMPARISON_STEPS = 16
+"""States are compared in so many small batches within their time (E5)."""
 
 
 class StatusRequests:
@@ -51,6 +55,7 @@ class StatusRequests:
         self._fail = fail
         self._free = free
         self._users: dict[str, WatchedUser] = {}
+        self._compare_at = _NEVER
         self._changed: deque[WatchedUser] = deque()
         self._catching_up: dict[AttachedSession, None] = {}
         self.reads: dict[type[Any], Callable[[ServerLink, AttachedSession, Any], None]] = {
@@ -161,23 +166,44 @@ class StatusRequests:
         if user is None:
             user = self._users[uid] = WatchedUser(uid)
             self._engine.call(self._operation(uid, on=True), lambda status: self._on_watched(user, status))
+            self._schedule_comparison()
         user.users += 1
         return user
 
     def _operation(self, uid: str, *, on: bool) -> operations.WatchStatus:
         return operations.WatchStatus(uid=uid, node=self._context.node, on=on, lease=self._context.lease)
 
+    # ------------------------------------------------------------------------------------------ states compared
+
+    def next_deadline(self) -> float:
+        """When states are to be compared; never with an embedded engine, whose announcements are never lost."""
+        return self._compare_at
+
+    def handle_timeout(self) -> None:
+        """Compare the next ones, so that each has its turn within ``compare_ends_seconds`` (E5)."""
+        if self._compare_at > self._context.now:
+            return
+        for uid in list(islice(self._users, -(-len(self._users) // _COMPARISON_STEPS))):
+            user = self._users[uid] = self._users.pop(uid)  # and to the end of the row
+            self._compare(user)
+        self._compare_at = _NEVER
+        self._schedule_comparison()
+
+    def _schedule_comparison(self) -> None:
+        if self._engine.is_external and self._users and self._compare_at == _NEVER:
+            self._compare_at = self._context.now + self._config.compare_ends_seconds / _COMPARISON_STEPS
+
     def compare_all(self) -> None:
         """The connection to the engine was gone: announcements are lost, and perhaps all subscriptions (E5)."""
-
-        def compare(user: WatchedUser) -> None:
-            self._engine.call(
-                self._operation(user.uid, on=True),
-                lambda status: self.announced(StatusAnnounced(uid=user.uid, status=status)),
-            )
-
         for user in list(self._users.values()):
-            compare(user)
+            self._compare(user)
+
+    def _compare(self, user: WatchedUser) -> None:
+        """Subscribe again, and hear the present state."""
+        self._engine.call(
+            self._operation(user.uid, on=True),
+            lambda status: self.announced(StatusAnnounced(uid=user.uid, status=status)),
+        )
 
     def _on_watched(self, user: WatchedUser, status: StatusOf) -> None:
         if status.revision >= user.status.revision:

@@ -122,7 +122,11 @@ class Hub:
             return None
         transports, engine = self._transports.next_deadline(), self._engine.next_deadline()
         if self._engine.is_external:
-            engine = min(self._lease.next_deadline(), self._channels.next_deadline() or _NEVER)
+            engine = min(
+                self._lease.next_deadline(),
+                self._channels.next_deadline() or _NEVER,
+                self._requests.statuses.next_deadline(),
+            )
             engine = None if engine == _NEVER else engine
         if transports is None or engine is None:
             return engine if transports is None else transports
@@ -155,6 +159,7 @@ class Hub:
         if self._engine.is_external:
             self._lease.handle_timeout()
             self._channels.handle_timeout()
+            self._requests.statuses.handle_timeout()
 
     def _is_expired(self, session: AttachedSession) -> bool:
         enforced = self._context.config.enforce_token_expiry and session.expires_at is not None

@@ -81,6 +81,9 @@ USER_OPERATIONS = [
     ReadLog(log="u:alice", epoch=b"", cursor=0, max_bytes=1),
     ChangeAttributes(home="u:alice", **ATTRIBUTES),
     ReadAttributes(home="u:alice", keys=()),
+    operations.ReportSilence(attach=1, silent_seconds=7.0, **SESSION),
+    operations.ReadStatus(uid="alice"),
+    operations.WatchStatus(uid="alice", node="n", on=True),
 ]
 CHANNEL_OPERATIONS = [
     WatchChannel(channel="room", node="n", on=True),

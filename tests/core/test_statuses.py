@@ -37,6 +37,8 @@ from rtm_sansio.operations import (
     ONLINE,
     UNREACHABLE,
     DetachSession,
+    InboxStart,
+    RenewLease,
     ReportSilence,
     StatusAnnounced,
     StatusOf,
@@ -701,7 +703,7 @@ class TestCosts:
     def test_one_change_for_ten_thousand(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """S57: one announcement a node, one frame, one write for each watcher; nothing is appended anywhere."""
         count = 10_000
-        bench = Bench(nodes=2)
+        bench = Bench(nodes=2, unreachable_seconds=5.0)
         config, hub = bench.config, bench.hub
         star = bench.login("star")
         links = []
@@ -718,29 +720,35 @@ class TestCosts:
                 attach=1,
                 expires_at=None,
                 rate=hub._flood_gate.rate_of(number.to_bytes(16, "big")),
-                inbox_start=None,  # type: ignore[arg-type]
+                inbox_start=InboxStart(epoch=b"", cursor=0, kept_until=0, end=0),
             )
             session.stated = True
             link.session = session
             links.append(link)
             hub._requests.statuses._watch(link, session, WatchStatus(1, ("star",)))
             bench.settle()
-        frames: list[bytes] = []
-        encode = _hub_statuses.encode_batch
-        monkeypatch.setattr(_hub_statuses, "encode_batch", lambda batch: frames.append(encode(batch)) or frames[-1])
+        frames: dict[int, bytes] = {}
+        give = hub._transports.give
+
+        def note(link: Any, frame: bytes) -> None:
+            frames[id(frame)] = frame
+            give(link, frame)
+
+        monkeypatch.setattr(hub._transports, "give", note)
         announced: list[Any] = []
         take = bench.engine.take_announcements
         monkeypatch.setattr(bench.engine, "take_announcements", lambda: announced.extend(some := take()) or some)
         bench.engine_calls.clear()
         sent = [link.transmitted for link in links]
-        bench.now += 6.0
+        bench.now += 5.0
         for link in links:
             link.last_received = bench.now
         bench.tick()
         assert [node for node, _ in announced] == ["node0"]
-        assert [type(call) for call in bench.engine_calls] == [ReportSilence]
-        assert len(frames) == 1
-        assert {link.transmitted - before for link, before in zip(links, sent, strict=True)} == {len(frames[0]) + 2}
+        calls = [type(call) for call in bench.engine_calls if not isinstance(call, (RenewLease, WatchOperation))]
+        assert calls == [ReportSilence]
+        (frame,) = frames.values()
+        assert {link.transmitted - before for link, before in zip(links, sent, strict=True)} == {len(frame)}
         assert config.max_status_subscriptions == 512
         assert star.gone is None
 

@@ -62,15 +62,22 @@ from rtm_sansio.messages import (  # noqa: E402
     PublishText,
     ReadChannelAttributes,
     ReadHistory,
+    ReadStatus,
     ReadUserAttributes,
     Renewed,
     RenewToken,
     Restored,
     Sent,
+    StatusChanged,
+    Statuses,
     TextEntry,
+    UnwatchStatus,
+    UserStatus,
     Want,
     WantedChannel,
     WantedInbox,
+    WantedStatus,
+    WatchStatus,
     Welcome,
     encode_batch,
 )
@@ -106,6 +113,8 @@ SESSION, OTHER_SESSION = b"\x51" * 16, b"\x52" * 16
 EPOCH, OTHER_EPOCH = b"\xe1" * 8, b"\xe2" * 8
 INBOX = InboxPlace(b"\xe0" * 8, 0, 0)
 SENT_AT = 1_700_000_000_000
+_ONLINE = UserStatus("bob", 1, SENT_AT, None, 7)
+_UNREACHABLE = UserStatus("bob", 2, SENT_AT + 6_000, SENT_AT + 30_000, 8)
 
 
 # --- the other encoding
@@ -234,6 +243,17 @@ def messages() -> list[dict[str, Any]]:
             "a change that members are told",
             Entries("lobby", EPOCH, 45, [AttributesEntry("bob", False, {"topic": "tea"}, ("owner",), SENT_AT)]),
         ),
+    ]
+    client += [
+        ("wishes with subscriptions", Want((), None, None, (WantedStatus("bob", 7), WantedStatus("carol", 0)))),
+        ("a query of the status", ReadStatus(7, ("bob", "carol"))),
+        ("a subscription to the status", WatchStatus(8, ("bob", "carol"))),
+        ("no subscription any more", UnwatchStatus(9, ("bob",))),
+    ]
+    server += [
+        ("restored, but for subscriptions", Restored((), False, None, ("dave",))),
+        ("statuses", Statuses(7, (_ONLINE, UserStatus("carol", 0, None, None, 0)))),
+        ("a status that has changed", StatusChanged((_UNREACHABLE,))),
     ]
     found = [
         {"name": name, "from": side, "hex": encode_batch([message]).hex(), "batch": to_json([message])}
@@ -398,6 +418,34 @@ def _text(offset: int, text: str, uid: str = "bob") -> Entries:
 
 def _inbox(offset: int, *texts: str, offline: bool = False, epoch: bytes = INBOX.epoch) -> Entries:
     return Entries("", epoch, offset, [PeerTextEntry("bob", text, SENT_AT, offline) for text in texts])
+
+
+def _client_statuses() -> list[Client]:
+    offline = UserStatus("bob", 0, SENT_AT + 30_000, None, 9)
+    return [
+        Client("the status of users", "S39 S57")
+        .login()
+        .call(0.2, "read_status", uids=["bob", "carol"])
+        .receive(0.3, Statuses(2, (_ONLINE, UserStatus("carol", 0, None, None, 0))))
+        .call(0.4, "watch_status", uids=["bob"])
+        .receive(0.5, Statuses(3, (_ONLINE,)))
+        .receive(0.6, StatusChanged((_UNREACHABLE, UserStatus("stranger", 1, SENT_AT, None, 9))))
+        .receive(0.7, StatusChanged((_ONLINE,)))
+        .call(0.8, "unwatch_status", uids=["bob"])
+        .receive(0.9, StatusChanged((offline,)), Done(4)),
+        Client("subscriptions are stated", "S57 S59")
+        .login()
+        .call(0.2, "watch_status", uids=["bob", "carol"])
+        .receive(0.3, Statuses(2, (_ONLINE, UserStatus("carol", 0, None, None, 0))))
+        .step(0.5, lost=True)
+        .step(1.1, opened=True)
+        .receive(
+            1.2,
+            Welcome(SESSION, 77, 2, True, None, LIMITS, INBOX),
+            Restored((), False, None, ("carol",)),
+            StatusChanged((offline,)),
+        ),
+    ]
 
 
 def client_conversations() -> list[dict[str, Any]]:
@@ -660,6 +708,7 @@ def client_conversations() -> list[dict[str, Any]]:
             ),
         ),
     ]
+    found += _client_statuses()
     return [each.record for each in found]
 
 
@@ -886,6 +935,27 @@ def server_conversations() -> list[dict[str, Any]]:
             0.0, "alice", Login("alice", "", _id(1, "alice"), _id(2, "alice"), 0), Want((), None, {"mood": "fine"})
         )
         .step(0.1, accept="alice"),
+    ]
+    found += [
+        two("the status of a user", "S14 S22 S24 S39 S57", silence_timeout_seconds=20.0)
+        .receive(0.3, "bob", ReadStatus(2, ("alice", "nobody")), WatchStatus(3, ("alice",)))
+        .step(0.5, lost="alice")
+        .receive(6.0, "bob")
+        .step(7.0, wait=True)
+        .receive(20.0, "bob")
+        .login(21.0, "alice again", "alice", **_as("alice", resume))
+        .receive(22.0, "bob", UnwatchStatus(4, ("alice",)))
+        .receive(23.0, "alice again", Logout(2)),
+        Server("subscriptions in a statement", "S45 S57 S59", max_status_subscriptions=1)
+        .step(0.0, connect="alice")
+        .receive(
+            0.0,
+            "alice",
+            Login("alice", "", _id(1, "a"), _id(2, "a"), 0),
+            Want((), None, None, (WantedStatus("alice", 0), WantedStatus("bob", 0))),
+        )
+        .step(0.1, accept="alice")
+        .receive(0.2, "alice", WatchStatus(1, ("bob",))),
     ]
     return [each.record for each in found]
 

@@ -43,6 +43,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
         wire.WantedChannel,
         wire.WantedInbox,
         wire.InboxPlace,
+        wire.WantedStatus,
+        wire.UserStatus,
         wire.ChannelResult,
         wire.Limits,
         wire.UnknownEntry,
