@@ -10,6 +10,7 @@ import pytest
 
 from core.fake_client import Bench, FakeClient
 from rtm_sansio import _hub_statuses, _hub_transports
+from rtm_sansio._engine_shared import IdleList
 from rtm_sansio._hubparts import AttachedSession, Subscriptions, WatchedUser
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ServerConfig
@@ -389,6 +390,31 @@ class TestRequests:
         assert watcher.answer(number) == Done(number)
         assert watched(bench) == {}
         check_books(bench)
+
+    def test_two_nodes_watch_one_user(self) -> None:
+        """S57: one announcement for each node that watches, and none for one that does no longer."""
+        bench = Bench(nodes=3)
+        watchers = [bench.login(f"watcher{node}", node=node) for node in range(2)]
+        for watcher in watchers:
+            watch(watcher, "alice")
+        alice = bench.login("alice", node=2)
+        assert [states(watcher) for watcher in watchers] == [[ONLINE], [ONLINE]]
+        watchers[0].send(UnwatchStatus(9, ("alice",)))
+        check_books(bench)
+        alice.send(Logout(1))
+        assert [states(watcher) for watcher in watchers] == [[ONLINE], [ONLINE, OFFLINE]]
+
+    def test_a_user_who_is_forgotten(self) -> None:
+        """S31, S39: a silence that was to be looked at is of no interest; the status is that of a stranger."""
+        bench = Bench(max_idle_users=1)
+        watcher, alice = bench.login("watcher").keep(), bench.login("alice")
+        alice.lose()
+        bench.hub.kick("alice", now=bench.now)
+        for uid in ("bob", "carol"):
+            bench.login(uid).send(Logout(1))
+        bench.advance(7.0)
+        assert "alice" not in engine_of(bench)._users._homes
+        assert ask(watcher, "alice") == [(OFFLINE, None, None)]
 
     def test_subscribed_again_and_no_longer(self, bench: Bench) -> None:
         """S37, S39: harmless both."""
@@ -851,6 +877,39 @@ class TestCosts:
         bench.settle()
         bench.advance(5.0)
         assert all(not home.todos for home in engine._users._homes.values())
+
+    def test_many_logs_swept_at_one_instant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """S33: a sweep counts with what it drops."""
+        from rtm_sansio import _engine_channels
+
+        monkeypatch.setattr(_engine_channels, "_WORK_PER_TICK", 10)
+        bench = Bench()
+        for number in range(30):
+            bench.login(f"user{number}", f"room{number}").send(Logout(9))
+        engine = engine_of(bench)
+        homes = engine._channels._homes
+        assert len(homes) == 30
+        bench.now += 400.0
+        swept: list[int] = []
+        while any(len(home.log) for home in homes.values()):
+            before = sum(len(home.log) > 0 for home in homes.values())
+            engine.handle_timeout(now=bench.now)
+            swept.append(before - sum(len(home.log) > 0 for home in homes.values()))
+            deadline = engine.next_deadline()
+            assert deadline is None or deadline > bench.now
+            bench.now += 0.001
+        assert max(swept) <= 4
+        assert sum(swept) == 30
+
+    def test_many_names_forgotten_at_one_instant(self) -> None:
+        """S31, S58: so many at a time, the longest idle first."""
+        idle = IdleList(5000, 10.0)
+        for number in range(3000):
+            idle.add(f"name{number}", 0.0)
+        assert idle.take_expired(9.9) == []
+        taken = [idle.take_expired(10.0) for _ in range(4)]
+        assert [len(some) for some in taken] == [1024, 1024, 952, 0]
+        assert taken[0][0] == "name0"
 
     def test_subscriptions_take_little_room(self) -> None:
         """Four numbers each: a full list of users whom others watch too stays far under 40 KiB (see benchmarks/hub.py
