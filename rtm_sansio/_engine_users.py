@@ -9,8 +9,11 @@ from hmac import compare_digest
 from ._engine_attributes import AttributeStore, UserAttributes
 from ._engine_bytes import ByteBudget
 from ._engine_inbox import KEPT, NEITHER, RECEIVED, Inbox, Shares
+from ._engine_logins import NewSession, Repeated, Verdict, is_past_lease, judge
 from ._engine_shared import NEXT_PART_SECONDS, SWEEP_SECONDS, EngineContext, IdleList
 from ._engine_statuses import UNKNOWN, StatusBoard
+from ._engine_todos import DueIndex
+from ._engine_userhome import UserHome, UserSession
 from .codes import Code
 from .events import LeaveCause
 from .logs import Log, Reading
@@ -33,19 +36,13 @@ from .operations import (
     EndSession,
     InboxAppended,
     InboxStart,
-    LeaveToDo,
     ListChannel,
-    OrderToDo,
     ReadAttributes,
     ReadLog,
     ReadStatus,
     Refusal,
     ReportSilence,
     StatusOf,
-    StrikeToDos,
-    TakeToDos,
-    ToDo,
-    ToDosWaiting,
     WatchStatus,
     home_of_user,
 )
@@ -54,97 +51,12 @@ _PAST_LOGINS = 16
 _STALE_SWEEPS = 1024
 _WORK_PER_TICK = 512
 """Of one call of ``handle_timeout``: users, and the channels of sessions that end."""
-_TODOS_PER_TAKE = 256
 _NO_ATTRIBUTES = AttributeStore()
 _PAST_LEASES = 16
 _PAST_ENDS = 16
 _PAST_CALLS = 16
 
 _STALE_STEP = Refusal(Code.STALE_REQUEST, "a later step of this attachment was there before")
-
-
-class _UserSession:
-    """The session of a user: what outlives its transports."""
-
-    __slots__ = (
-        "attach",
-        "attached",
-        "attempt",
-        "call_id",
-        "channels",
-        "confirmed_attach",
-        "expires_at",
-        "inbox_kept_until",
-        "instance_id",
-        "lease",
-        "login_epoch",
-        "login_id",
-        "node",
-        "resumed",
-        "session_id",
-        "silence_step",
-        "step",
-        "unreachable_at",
-    )
-
-    def __init__(self, operation: AttachSession, login_epoch: int) -> None:
-        self.session_id = operation.new_session_id
-        self.login_epoch = login_epoch
-        self.instance_id = operation.instance_id
-        self.login_id = operation.login_id
-        self.attempt = operation.attempt
-        self.node = operation.node
-        self.lease = operation.lease
-        self.call_id = operation.new_session_id  # of the last attachment, how it was answered, and its last step (E8)
-        self.resumed = False
-        self.step = 0
-        self.attach = 0
-        self.confirmed_attach = 0
-        self.attached = False
-        self.expires_at: float | None = None
-        self.unreachable_at: float | None = None  # when nothing will have been heard for too long (S36, S39)
-        self.silence_step = 0  # of the last report of silence (E8)
-        self.inbox_kept_until = 0  # the inbox up to here is older than the session
-        self.channels: dict[str, None] = {}
-
-
-class _UserHome:
-    """One user: at most one session, and what is remembered beyond it."""
-
-    __slots__ = (
-        "attributes",
-        "banned_until",
-        "due_at",
-        "inbox",
-        "last_epoch",
-        "left_at",
-        "past_calls",
-        "past_ends",
-        "past_leases",
-        "past_logins",
-        "session",
-        "spoiled",
-        "status",
-        "todos",
-        "uid",
-    )
-
-    def __init__(self, uid: str) -> None:
-        self.uid = uid
-        self.session: _UserSession | None = None
-        self.inbox: Inbox | None = None
-        self.status = UNKNOWN
-        self.attributes: UserAttributes | None = None
-        self.left_at: float | None = None  # when its last session ended
-        self.last_epoch: int | None = None
-        self.spoiled: tuple[int, Refusal] | None = None  # an ended epoch, and what its holder is told
-        self.banned_until: float | None = None
-        self.past_logins: tuple[tuple[bytes, float], ...] = ()  # ended login ids, and when they ended
-        self.past_leases: tuple[tuple[bytes, float], ...] = ()  # leases that ran out, and since when that is known here
-        self.past_calls: tuple[bytes, ...] = ()  # that attached sessions which have ended
-        self.past_ends: tuple[bytes, ...] = ()  # ends of whichever session there was
-        self.todos: dict[int, LeaveToDo | OrderToDo] | None = None
-        self.due_at: float | None = None  # its place in the due-index
 
 
 class UserHomes:
@@ -156,7 +68,7 @@ class UserHomes:
         self._budget = budget
         budget.sources.append(lambda: [home.inbox for home in self._homes.values() if home.inbox is not None])
         budget.sources.append(lambda: [home.attributes for home in self._homes.values() if home.attributes is not None])
-        self._homes: dict[str, _UserHome] = {}
+        self._homes: dict[str, UserHome] = {}
         self._idle = IdleList(config.max_idle_users, max(config.login_memory_seconds, config.kept_for_seconds))
         self._shares = Shares(config.max_kept_bytes_of_sender)
         self._sweeps: list[tuple[float, str]] = []
@@ -164,13 +76,14 @@ class UserHomes:
         self._silences: list[tuple[float, str]] = []  # when detached sessions become unreachable
         self._not_before = float("-inf")  # what is due is done in parts: when the next one is
         self._expiries: list[tuple[float, str]] = []
-        self._due: list[tuple[float, str]] = []
-        self._overdue: dict[str, None] = {}
+        self._due = DueIndex(context, self._homes)
+        self.take_todos, self.strike = self._due.take, self._due.strike
 
     def next_deadline(self) -> float | None:
         """When ``handle_timeout`` has something to do."""
-        heaps = (self._expiries, self._silences, self._due, self._sweeps)
-        deadline = min((heap[0][0] for heap in heaps if heap), default=None)
+        deadlines = [heap[0][0] for heap in (self._expiries, self._silences, self._sweeps) if heap]
+        due = self._due.next_deadline()
+        deadline = min(deadlines if due is None else (*deadlines, due), default=None)
         return None if deadline is None else max(deadline, self._not_before)
 
     def handle_timeout(self) -> None:
@@ -198,8 +111,7 @@ class UserHomes:
                 self._sweep(inbox, uid)
         if left <= 0:
             self._not_before = now + NEXT_PART_SECONDS
-        if self._collect_overdue():
-            self._context.announce(self._context.nodes, ToDosWaiting())
+        self._due.announce()
         self._forget_idle()
 
     # ----------------------------------------------------------------------------------------------- attach
@@ -211,84 +123,37 @@ class UserHomes:
         if idle_since is not None and idle_since + self._config.login_memory_seconds <= self._context.now:
             home.last_epoch = home.spoiled = None  # of a user who is remembered longer for other things (S31, S55)
         self._idle.discard(home.uid)
-        answer = self._judge(home, operation)
+        answer = self._carry_out(home, operation, judge(home, operation, self._context))
         if home.session is None:
             self._idle.add(home.uid, self._context.now)
         return answer
 
-    def _home(self, uid: str) -> _UserHome:
+    def _home(self, uid: str) -> UserHome:
         home = self._homes.get(uid)
         if home is None:
-            home = self._homes[uid] = _UserHome(uid)
+            home = self._homes[uid] = UserHome(uid)
         self._expire(home)
         return home
 
-    def _judge(self, home: _UserHome, operation: AttachSession) -> Attached | Refusal:
-        if operation.lease is not None and self._is_past_lease(home, operation.lease):
-            return Refusal(Code.UNAVAILABLE, "the lease of the node ran out")
+    def _carry_out(self, home: UserHome, operation: AttachSession, verdict: Verdict) -> Attached | Refusal:
         session = home.session
-        if session is not None and compare_digest(session.call_id, operation.new_session_id):
-            return _attached(home, session, self._inbox(home))  # the same call again
-        if home.banned_until is not None and self._context.now < home.banned_until:
-            left = home.banned_until - self._context.now
-            return Refusal(Code.BANNED, f"the uid is banned for another {left:.0f} s", left)
-        if operation.quoted_epoch is None:
-            return self._judge_login(home, operation)
-        return self._judge_return(home, operation, operation.quoted_epoch)
+        if isinstance(verdict, Refusal):
+            return verdict
+        if isinstance(verdict, NewSession):
+            return self._new_session(home, operation, verdict)
+        assert session is not None  # there is one to be resumed, or to be answered for again
+        if verdict is Repeated:
+            return _attached(home, session, self._inbox(home))
+        return self._resume(home, session, operation)
 
-    def _judge_login(self, home: _UserHome, operation: AttachSession) -> Attached | Refusal:
-        """A ``login`` call; all attempts of one login id are one (S18)."""
-        session = home.session
-        if session is not None and compare_digest(session.login_id, operation.login_id):
-            return self._resume(home, session, operation)
-        if self._is_past_login(home, operation.login_id):
-            return Refusal(Code.REMOTE_LOGIN, "the session of this login was ended meanwhile")
-        return self._new_session(home, operation, self._new_epoch(home))
-
-    def _judge_return(self, home: _UserHome, operation: AttachSession, quoted: int) -> Attached | Refusal:
-        """A resume or an automatic re-login: its epoch is judged before its session id (S19, S31)."""
-        if home.spoiled is not None and home.spoiled[0] == quoted:
-            return home.spoiled[1]
-        stored = home.last_epoch
-        session = home.session
-        if stored is None or quoted > stored:
-            return self._judge_unknown(home, operation, quoted)
-        if quoted < stored:
-            return Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
-        if session is None and operation.new_session_id in home.past_calls:
-            return Refusal(Code.UNAVAILABLE, "the session of this attempt was ended meanwhile")
-        if session is None:
-            return self._new_session(home, operation, quoted, returns=True)
-        holds = operation.quoted_session_id is not None and compare_digest(
-            session.session_id, operation.quoted_session_id
-        )
-        if holds and (operation.quoted_attach or 0) < session.confirmed_attach:
-            return Refusal(Code.REMOTE_LOGIN, "a copy of this instance resumed the session meanwhile")
-        if holds or compare_digest(session.login_id, operation.login_id):
-            return self._resume(home, session, operation)
-        return self._new_session(home, operation, quoted, returns=True)
-
-    def _judge_unknown(self, home: _UserHome, operation: AttachSession, quoted: int) -> Attached | Refusal:
-        """An epoch later than any heard of: believed only if this memory may have forgotten it (S31)."""
-        if quoted < self._context.memory_start:
-            return self._new_session(home, operation, quoted, returns=True)
-        session = home.session
-        if session is not None and session.attached and session.instance_id != operation.instance_id:
-            return Refusal(Code.ALREADY_LOGGED_IN, "the uid is logged in; an unknown login does not end that session")
-        return self._new_session(home, operation, self._new_epoch(home))
-
-    def _resume(self, home: _UserHome, session: _UserSession, operation: AttachSession) -> Attached | Refusal:
-        if operation.attempt < session.attempt:
-            return Refusal(Code.TRANSPORT_REPLACED, "a later attempt of this login was there before")
+    def _resume(self, home: UserHome, session: UserSession, operation: AttachSession) -> Attached:
         if session.attached and session.node != operation.node:
-            self._order(home, session, Code.TRANSPORT_REPLACED, "the session went on on another transport")
+            self._due.order(home, session, Code.TRANSPORT_REPLACED, "the session went on on another transport")
         session.attempt = operation.attempt
         return self._attached(home, session, operation, resumed=True)
 
-    def _new_session(
-        self, home: _UserHome, operation: AttachSession, login_epoch: int, *, returns: bool = False
-    ) -> Attached:
-        """A new session; one that ``returns`` goes on with its inbox (S56)."""
+    def _new_session(self, home: UserHome, operation: AttachSession, verdict: NewSession) -> Attached:
+        """A session begins, and the one before ends (S30)."""
         previous = home.session
         if previous is not None:
             same = previous.instance_id == operation.instance_id
@@ -298,16 +163,16 @@ class UserHomes:
                 else Refusal(Code.REMOTE_LOGIN, "another instance of the uid logged in")
             )
             self._end_session(home, previous, LeaveCause.REPLACED, refusal, replaced=True)
-        home.last_epoch = login_epoch
-        home.session = session = _UserSession(operation, login_epoch)
+        home.last_epoch = verdict.login_epoch
+        home.session = session = UserSession(operation, verdict.login_epoch)
         inbox = self._inbox(home)
-        if not returns:
+        if not verdict.returns:
             inbox.start_anew()
             self._budget.count(inbox)
         session.inbox_kept_until = inbox.log.end
         return self._attached(home, session, operation, resumed=False)
 
-    def _attached(self, home: _UserHome, session: _UserSession, operation: AttachSession, *, resumed: bool) -> Attached:
+    def _attached(self, home: UserHome, session: UserSession, operation: AttachSession, *, resumed: bool) -> Attached:
         session.attach += 1
         session.attached = True
         session.node = operation.node
@@ -320,17 +185,6 @@ class UserHomes:
         if operation.lease is None:
             self._context.nodes[operation.node] = None
         return _attached(home, session, self._inbox(home))
-
-    def _new_epoch(self, home: _UserHome) -> int:
-        return max((home.last_epoch or 0) + 1, self._context.unix_microseconds(), self._context.memory_start)
-
-    def _is_past_login(self, home: _UserHome, login_id: bytes) -> bool:
-        oldest = self._context.now - self._config.attempt_memory_seconds
-        return any(compare_digest(known, login_id) and ended_at > oldest for known, ended_at in home.past_logins)
-
-    def _is_past_lease(self, home: _UserHome, lease: bytes) -> bool:
-        oldest = self._context.now - self._config.history_seconds
-        return any(known == lease and since > oldest for known, since in home.past_leases)
 
     # -------------------------------------------------------------------------------- while a session is there
 
@@ -351,7 +205,7 @@ class UserHomes:
         E8)."""
         home = self._home(operation.uid)
         session = home.session
-        if not self._is_past_lease(home, operation.lease):
+        if not is_past_lease(home, operation.lease, self._context):
             home.past_leases = (*home.past_leases, (operation.lease, self._context.now))[-_PAST_LEASES:]
         if session is None:
             if home.uid not in self._idle:
@@ -359,7 +213,7 @@ class UserHomes:
         elif session.attached and session.lease == operation.lease:
             self._interrupt(operation.uid, session, operation.silent_seconds)
 
-    def _interrupt(self, uid: str, session: _UserSession, silent_seconds: float) -> None:
+    def _interrupt(self, uid: str, session: UserSession, silent_seconds: float) -> None:
         session.attached = False
         heard_at = self._context.now - silent_seconds
         session.unreachable_at = heard_at + self._config.unreachable_seconds
@@ -394,7 +248,7 @@ class UserHomes:
             session.channels[operation.channel] = None
         return None
 
-    def _session_of(self, uid: str, session_id: bytes) -> _UserSession | None:
+    def _session_of(self, uid: str, session_id: bytes) -> UserSession | None:
         home = self._homes.get(uid)
         if home is None:
             return None
@@ -404,7 +258,7 @@ class UserHomes:
 
     # ------------------------------------------------------------------------------------------------- inbox
 
-    def _inbox(self, home: _UserHome) -> Inbox:
+    def _inbox(self, home: UserHome) -> Inbox:
         if home.inbox is None:
             home.inbox = Inbox(self._context, self._shares)
         return home.inbox
@@ -426,7 +280,7 @@ class UserHomes:
                 self._context.announce((session.node,), BlockAnnounced(log=home_of_user(home.uid), block=block))
         return answer
 
-    def _where(self, home: _UserHome) -> int:
+    def _where(self, home: UserHome) -> int:
         self._note_silence(home)
         if home.session is None:
             return NEITHER
@@ -489,7 +343,7 @@ class UserHomes:
             expires_at=heard_at + config.presence_grace_seconds,
         )
 
-    def _note_silence(self, home: _UserHome) -> None:
+    def _note_silence(self, home: UserHome) -> None:
         """A detached session becomes unreachable some time after it was last heard."""
         session = home.session
         if session is None or session.unreachable_at is None or session.unreachable_at > self._context.now:
@@ -568,7 +422,7 @@ class UserHomes:
         session = home.session
         if operation.end_id:
             if operation.end_id in home.past_ends:
-                return Ended(ended=False, todos=_todos_of(home))
+                return Ended(ended=False, todos=home.todo_list())
             home.past_ends = (*home.past_ends, operation.end_id)[-_PAST_ENDS:]
         if operation.ban_seconds is not None:
             home.banned_until = self._context.now + operation.ban_seconds
@@ -581,21 +435,20 @@ class UserHomes:
             self._end_session(home, session, operation.cause, told)
         if home.session is None:
             self._idle.add(home.uid, self._context.now)
-        return Ended(ended=ends, todos=_todos_of(home) if ends else ())
+        return Ended(ended=ends, todos=home.todo_list() if ends else ())
 
-    def _expire(self, home: _UserHome) -> None:
+    def _expire(self, home: UserHome) -> None:
         """End the session if its time without a transport is over: the one step that decides between resume and end."""
         session = home.session
         if session is not None and session.expires_at is not None and session.expires_at <= self._context.now:
             self._end_session(home, session, LeaveCause.TIMED_OUT, None)
             self._idle.add(home.uid, self._context.now)
-            if home.todos:  # nobody asked for this, so nobody will do them unasked
-                self._make_due(home, self._context.now)
+            self._due.make_due_now(home)
 
     def _end_session(
         self,
-        home: _UserHome,
-        session: _UserSession,
+        home: UserHome,
+        session: UserSession,
         cause: LeaveCause,
         told: Refusal | None,
         *,
@@ -613,78 +466,11 @@ class UserHomes:
             home.attributes.end_session(self._context.next_number())
             self._budget.count(home.attributes)
         home.past_logins = (*home.past_logins, (session.login_id, self._context.now))[-_PAST_LOGINS:]
-        for channel in session.channels:
-            todo_id = self._context.next_number()
-            todo = LeaveToDo(todo_id=todo_id, uid=home.uid, channel=channel, session_id=session.session_id, cause=cause)
-            self._keep_todo(home, todo)
+        self._due.leave_all(home, session, cause)
         if session.attached and told is not None:
-            self._order(home, session, told.code, told.message)
+            self._due.order(home, session, told.code, told.message)
 
-    # ----------------------------------------------------------------------------------------- things to do
-
-    def _order(self, home: _UserHome, session: _UserSession, code: int, message: str) -> None:
-        todo = OrderToDo(
-            todo_id=self._context.next_number(),
-            uid=home.uid,
-            node=session.node,
-            session_id=session.session_id,
-            attach=session.attach,
-            code=code,
-            message=message,
-        )
-        self._keep_todo(home, todo)
-
-    def _keep_todo(self, home: _UserHome, todo: LeaveToDo | OrderToDo) -> None:
-        if home.todos is None:
-            home.todos = {}
-        home.todos[todo.todo_id] = todo
-        self._make_due(home, self._context.now + self._config.todo_patience_seconds)
-
-    def _make_due(self, home: _UserHome, due_at: float) -> None:
-        if home.due_at is None or due_at < home.due_at:
-            home.due_at = due_at
-            heapq.heappush(self._due, (due_at, home.uid))
-
-    def _collect_overdue(self) -> bool:
-        """Whether more has become overdue. It is said again until somebody strikes it off."""
-        more = False
-        while self._due and self._due[0][0] <= self._context.now:
-            due_at, uid = heapq.heappop(self._due)
-            home = self._homes.get(uid)
-            if home is None or home.due_at != due_at:
-                continue
-            home.due_at = None
-            if home.todos:
-                self._overdue[uid] = None
-                more = True
-                self._make_due(home, self._context.now + self._config.todo_patience_seconds)
-        return more
-
-    def take_todos(self, operation: TakeToDos) -> tuple[ToDo, ...]:
-        """Hand out what is overdue, and give the taker its time before anybody else is asked."""
-        self._collect_overdue()
-        taken: list[ToDo] = []
-        uids: list[str] = []
-        for uid in self._overdue:
-            if len(taken) >= _TODOS_PER_TAKE:
-                break
-            uids.append(uid)
-            taken += _todos_of(self._homes[uid])
-        for uid in uids:
-            del self._overdue[uid]
-        if self._overdue:
-            self._context.announce((operation.node,), ToDosWaiting())
-        return tuple(taken)
-
-    def strike(self, operation: StrikeToDos) -> None:
-        """These are done."""
-        home = self._homes.get(operation.uid)
-        if home is not None and home.todos is not None:
-            for todo_id in operation.todo_ids:
-                home.todos.pop(todo_id, None)
-            if not home.todos:
-                home.todos = None
-                self._overdue.pop(home.uid, None)
+    # ---------------------------------------------------------------------------------------------- forgetting
 
     def _forget_idle(self) -> None:
         """Forget users not seen for long (S31), unless something of theirs is still due."""
@@ -702,7 +488,7 @@ class UserHomes:
                 del self._homes[uid]
 
 
-def _attached(home: _UserHome, session: _UserSession, inbox: Inbox) -> Attached:
+def _attached(home: UserHome, session: UserSession, inbox: Inbox) -> Attached:
     return Attached(
         session_id=session.session_id,
         login_epoch=session.login_epoch,
@@ -715,9 +501,5 @@ def _attached(home: _UserHome, session: _UserSession, inbox: Inbox) -> Attached:
             kept_until=session.inbox_kept_until,
             end=inbox.log.end,
         ),
-        todos=_todos_of(home),
+        todos=home.todo_list(),
     )
-
-
-def _todos_of(home: _UserHome) -> tuple[ToDo, ...]:
-    return tuple(home.todos.values()) if home.todos else ()
