@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-_LINK = re.compile(r"\[[^\]]+\]\((?P<target>[^)#\s]+)(#[^)]*)?\)")
+_LINK = re.compile(r"\[[^\]]+\]\((?P<target>[^)#\s]*)(?:#(?P<anchor>[^)]*))?\)")
 
 
 def _snippets() -> list[Any]:
@@ -34,6 +34,12 @@ def _snippets() -> list[Any]:
             line = text.count("\n", 0, match.start()) + 2
             found.append(pytest.param(document, line, match[1], id=f"{document.name}:{line}"))
     return found
+
+
+def _anchors(document: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def _command_lines() -> list[str]:
@@ -92,7 +98,9 @@ def test_links_lead_somewhere(document: Path) -> None:
     for match in _LINK.finditer(document.read_text(encoding="utf-8")):
         target = match["target"]
         if "://" not in target:
-            assert (document.parent / target).exists(), target
+            place = document.parent / target if target else document
+            assert place.exists(), target
+            assert match["anchor"] is None or match["anchor"] in _anchors(place), match[0]
 
 
 def test_architecture_names_every_module() -> None:
