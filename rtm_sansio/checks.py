@@ -76,7 +76,8 @@ def check_keys(keys: Iterable[str], max_count: int, max_bytes: int, *, least: in
     if not least <= len(found) <= max_count:
         many = f"more than {max_count}" if found else "no"
         raise InvalidArgument(
-            f"{many} attributes were given; {least} to {max_count} are possible in one call", code="too_many_names"
+            f"{many} attributes were given; {least} to {max_count} are possible in one call",
+            code="too_many_names" if found else "invalid_attribute",
         )
     return tuple(found)
 

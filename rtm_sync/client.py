@@ -41,7 +41,8 @@ from rtm_sansio.queues import MessageFilter, check_handler
 from rtm_sansio.states import ConnectionState
 
 from ._attributes import AttributeCalls
-from ._runtime import EventIterator, Handler, Home, Runtime
+from ._homes import EventIterator, Home
+from ._runtime import Runtime
 from ._threads import is_coroutine_function
 
 E = TypeVar("E")
@@ -364,9 +365,7 @@ class Client(AttributeCalls):
                 "a handler must be a plain function here; coroutine functions work with rtm_async only"
             )
         self._runtime.check_open()
-        registration = Handler(event_type, handler)
-        self._runtime.add_handler(registration)
-        return lambda: self._runtime.remove_handler(registration)
+        return self._runtime.handlers.add(event_type, handler)
 
 
 class Channel:

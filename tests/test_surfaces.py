@@ -261,7 +261,7 @@ MEANWHILE: dict[str, tuple[type[RtmError], str, Mistake]] = {
         lambda scene: scene.client.set_attributes({"k": "v" * 8193}),
     ),
     "one key": (InvalidArgument, "invalid_attribute", lambda scene: scene.client.delete_attributes("key")),
-    "no key": (InvalidArgument, "too_many_names", lambda scene: scene.client.delete_attributes(iter(()))),
+    "no key": (InvalidArgument, "invalid_attribute", lambda scene: scene.client.delete_attributes(iter(()))),
     "keys without end": (
         InvalidArgument,
         "too_many_names",
@@ -338,7 +338,7 @@ for _name in ("online_status", "subscribe_online_status", "unsubscribe_online_st
     AT_FIRST[f"{_name} at first"] = NotConnected, "not_connected", _call(["alice"])
     MEANWHILE |= {
         f"one uid of {_name}": (InvalidArgument, "invalid_uid", _call("alice")),
-        f"no uids of {_name}": (InvalidArgument, "too_many_names", _call([])),
+        f"no uids of {_name}": (InvalidArgument, "invalid_uid", _call([])),
         f"a number for uids of {_name}": (InvalidArgument, "invalid_uid", _call(5)),
         f"too many uids of {_name}": (InvalidArgument, "too_many_names", _call([str(uid) for uid in range(513)])),
         **{

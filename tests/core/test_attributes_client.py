@@ -134,8 +134,8 @@ def test_what_is_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "fields", "code"),
     [
-        ((), {}, "too_many_names"),
-        ((), {"put": {}}, "too_many_names"),
+        ((), {}, "invalid_attribute"),
+        ((), {"put": {}}, "invalid_attribute"),
         ((), {"put": None}, "invalid_attribute"),
         ((), {"put": "text"}, "invalid_attribute"),
         ((), {"put": ["a"]}, "invalid_attribute"),

@@ -45,7 +45,7 @@ from rtm_sansio.events import (
     ReconnectProblem,
 )
 from rtm_sansio.states import ConnectionState
-from rtm_sync import Client, JwtAuthenticator, Server, _runtime, allow_any_uid
+from rtm_sync import Client, JwtAuthenticator, Server, _handlers, _homes, _provider, _runtime, allow_any_uid
 from sync.fakes import PATIENCE_SECONDS, accept, cut, in_thread, listening, until, until_waiting, unused_port, url_of
 
 NewClient = Callable[..., Client]
@@ -291,7 +291,7 @@ def test_a_token_provider_that_hangs(server: Server) -> None:
         for _ in range(3):
             with pytest.raises(LoginFailed):
                 client.login("alice", provide)
-        assert 1 <= len(calls) <= _runtime.MAX_ASKING
+        assert 1 <= len(calls) <= _provider.MAX_ASKING
         go_on.set()
 
 
@@ -847,7 +847,7 @@ def test_slow_handlers_delay_nothing_and_are_bounded(
     new_client: NewClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F-25."""
-    monkeypatch.setattr(_runtime, "MAX_WAITING_HANDLERS", 5)
+    monkeypatch.setattr(_handlers, "MAX_WAITING_HANDLERS", 5)
     alice, bob = new_client("alice"), new_client("bob")
     lobby, of_bob = alice.join("lobby"), bob.join("lobby")
     entered, go_on = threading.Event(), threading.Event()
@@ -992,7 +992,7 @@ def test_an_iterator_may_be_closed_by_another_thread(new_client: NewClient) -> N
 
 def test_the_clients_own_events_have_a_bound_while_they_are_iterated() -> None:
     """S52: an iterator that stands still keeps the newest, and is told how many went before them."""
-    home, feed = _runtime.Home("", ClientConfig(max_queued_events=10)), SimpleQueue[Any]()
+    home, feed = _homes.Home("", ClientConfig(max_queued_events=10)), SimpleQueue[Any]()
     home.start_iterating(feed)
     for number in range(100):
         home.put(ReconnectProblem(code=str(number), message=""))
@@ -1005,7 +1005,7 @@ def test_the_clients_own_events_have_a_bound_while_they_are_iterated() -> None:
 
 def test_an_inbox_is_fed_whole_between_events_that_are_not() -> None:
     """S52: of the client's own events the oldest go, and no message; what the iterator has taken does not count."""
-    home, feed = _runtime.Home("", ClientConfig(max_queued_events=10)), SimpleQueue[Any]()
+    home, feed = _homes.Home("", ClientConfig(max_queued_events=10)), SimpleQueue[Any]()
     home.start_iterating(feed)
     message = MessageReceived(uid="b", message="x", description="", offset=1, sent_at=0.0, kept=False)
     for number in range(100):
