@@ -6,18 +6,17 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
 from ._engine_attributes import AttributeStore
-from ._engine_bytes import LOG, ByteBudget, DroppableHome
-from ._engine_outcomes import MARK_BYTES, OUTCOME_BYTES, AppendOutcome, SessionPart
+from ._engine_bytes import ByteBudget
+from ._engine_channelhome import ChannelHome
+from ._engine_outcomes import AppendOutcome, SessionPart
 from ._engine_shared import NEXT_PART_SECONDS, SWEEP_SECONDS, EngineContext, IdleList
 from .codes import Code
-from .config import ServerConfig
-from .logs import Block, Log, Page, Reading
+from .logs import Block, Page, Reading
 from .operations import (
     Append,
     Appended,
@@ -51,114 +50,8 @@ _STALE_REQUEST = -int(Code.STALE_REQUEST)
 _STALE = Refusal(Code.STALE_REQUEST, "the request is older than what the client called answered, or was another one")
 _REPLACED = Refusal(Code.STALE_REQUEST, "the session went on on another transport")
 _NO_ATTRIBUTES = AttributeStore()
-ATTRIBUTES = b"attributes"
-"""The key of what else a home can drop: no session's id, which has 16 bytes."""
 _NO_MEMBER = Refusal(Code.NOT_A_MEMBER, "the session is no member of the channel")
 _ENDED = Refusal(Code.SESSION_ENDED, "the session has ended")
-
-
-class _ChannelHome(DroppableHome):
-    """One channel."""
-
-    __slots__ = (
-        "attribute_seconds",
-        "attributes",
-        "attributes_until",
-        "count_due_at",
-        "count_told_at",
-        "count_wanted",
-        "history_entries",
-        "history_seconds",
-        "known_seconds",
-        "left",
-        "log",
-        "member_events",
-        "members",
-        "muted",
-        "name",
-        "next_number",
-        "outcomes",
-        "parts",
-        "sorted_members",
-        "swept_at",
-        "watchers",
-    )
-
-    def __init__(self, name: str, epoch: bytes, config: ServerConfig, next_number: Callable[[], int]) -> None:
-        super().__init__()
-        self.name = name
-        self.next_number = next_number  # for revisions
-        self.attribute_seconds = config.attribute_seconds
-        self.known_seconds = config.history_seconds  # how long it knows sessions that left
-        settings = config.settings_of(name)
-        self.history_seconds = settings.history_seconds
-        self.history_entries = settings.history_entries
-        self.member_events = settings.member_events
-        self.muted = not settings.member_events  # whether joins and leaves are not appended (S38)
-        self.count_told_at = float("-inf")
-        self.count_due_at: float | None = None  # its place among the counts to be told
-        self.count_wanted = False  # whether the watchers do not know the present number of members
-        self.sorted_members: list[str] | None = None  # for pages; None after a change
-        self.log = Log(epoch)
-        self.members: dict[str, bytes] = {}
-        self.parts: dict[bytes, SessionPart] = {}
-        self.attributes: AttributeStore | None = None
-        self.attributes_until: float | None = None  # when they end, if nobody is a member (S39)
-        self.left: dict[bytes, float] = {}  # sessions that left, and until when that is known; the first to go first
-        self.watchers: dict[str, None] = {}
-        self.swept_at: float | None = None  # its place in the sweep
-        self.outcomes = 0  # of all parts
-
-    @property
-    def byte_count(self) -> int:
-        """All that can be dropped. Members are not counted: the sessions, and the channels of each, bound their number
-        (S45)."""
-        attributes = 0 if self.attributes is None else self.attributes.kept_bytes
-        return self.log.byte_count + OUTCOME_BYTES * self.outcomes + MARK_BYTES * len(self.left) + attributes
-
-    @property
-    def fixed_bytes(self) -> int:
-        """The attributes of a channel stay for as long as it has a member (S39)."""
-        return self.attributes.kept_bytes if self.attributes is not None and self.members else 0
-
-    def ages(self) -> Iterator[tuple[float, bytes]]:
-        """The oldest block, the attributes, and each session that did here what can be dropped."""
-        for key in (LOG, ATTRIBUTES, *self.parts):
-            at = self.age_of(key)
-            if at is not None:
-                yield at, key
-
-    def age_of(self, key: bytes) -> float | None:
-        """When the oldest block was appended; when a session left, or was given the last of its outcomes."""
-        if key == LOG:
-            return self.log.oldest_at
-        if key == ATTRIBUTES:  # as long as somebody is a member they stay
-            return None if self.attributes_until is None else self.attributes_until - self.attribute_seconds
-        until = self.left.get(key)
-        if until is not None:
-            return until - self.known_seconds
-        part = self.parts.get(key)
-        return part.last_at if part is not None and part.by_number else None
-
-    def drop(self, key: bytes) -> None:
-        """Of a member only the outcomes go, and their numbers are carried out no more: what was done is not done
-        again (S46). Of a session that left, all goes. Its mark keeps a join out that comes later than the end of the
-        session (E2), but none comes late to an engine inside its hub, which is what this bound is for."""
-        if key == LOG:
-            self.log.drop_oldest()
-            return
-        if key == ATTRIBUTES:
-            self.drop_attributes()
-            return
-        self.outcomes -= self.parts[key].drop_all()
-        if key in self.left:
-            del self.left[key], self.parts[key]
-
-    def drop_attributes(self) -> None:
-        """They end; their revisions go on."""
-        assert self.attributes is not None  # there is a time of their end only if there are any
-        self.attributes.clear(self.next_number())
-        self.attributes_until = None
 
 
 class ChannelHomes:
@@ -169,7 +62,7 @@ class ChannelHomes:
         self._config = context.config
         self._budget = budget
         budget.sources.append(lambda: self._homes.values())
-        self._homes: dict[str, _ChannelHome] = {}
+        self._homes: dict[str, ChannelHome] = {}
         self._idle = IdleList(context.config.max_idle_logs, context.config.log_identity_seconds)
         self._sweeps: list[tuple[float, str]] = []
         self._not_before = float("-inf")  # sweeps are done in parts: when the next one is
@@ -207,17 +100,17 @@ class ChannelHomes:
 
     # ------------------------------------------------------------------------------------------- homes and logs
 
-    def _home(self, name: str) -> _ChannelHome:
+    def _home(self, name: str) -> ChannelHome:
         home = self._homes.get(name)
         if home is None:
             home = self._homes[name] = self._new_home(name)
             self._check_idle(home)
         return home
 
-    def _new_home(self, name: str) -> _ChannelHome:
-        return _ChannelHome(name, self._context.entropy(8), self._config, self._context.next_number)
+    def _new_home(self, name: str) -> ChannelHome:
+        return ChannelHome(name, self._context.entropy(8), self._config, self._context.next_number)
 
-    def _check_idle(self, home: _ChannelHome) -> None:
+    def _check_idle(self, home: ChannelHome) -> None:
         """Keep the list of logs without member and subscriber up to date (S58). What they still have, entries and
         marks, goes by itself in the history time, or with them if there are too many."""
         if home.members or home.watchers:
@@ -291,7 +184,7 @@ class ChannelHomes:
             return home.log.page_behind(operation.after, operation.limit, operation.max_bytes)
         return home.log.page_before(operation.before, operation.limit, operation.max_bytes)
 
-    def _append_entries(self, home: _ChannelHome, entries: list[bytes]) -> Block:
+    def _append_entries(self, home: ChannelHome, entries: list[bytes]) -> Block:
         block = home.log.append(entries, self._context.now)
         self._trim(home)
         self._schedule_sweep(home)
@@ -299,7 +192,7 @@ class ChannelHomes:
             self._context.announce(home.watchers, BlockAnnounced(log=home_of_channel(home.name), block=block))
         return block
 
-    def _trim(self, home: _ChannelHome) -> None:
+    def _trim(self, home: ChannelHome) -> None:
         config = self._config
         home.log.trim(
             self._context.now,
@@ -309,7 +202,7 @@ class ChannelHomes:
             max_bytes=config.max_log_bytes,
         )
 
-    def _schedule_sweep(self, home: _ChannelHome) -> None:
+    def _schedule_sweep(self, home: ChannelHome) -> None:
         if home.swept_at is not None:
             return
         deadlines = [next(iter(home.left.values()))] if home.left else []
@@ -321,7 +214,7 @@ class ChannelHomes:
             home.swept_at = max(min(deadlines), self._context.now + SWEEP_SECONDS)
             heapq.heappush(self._sweeps, (home.swept_at, home.name))
 
-    def _sweep(self, home: _ChannelHome) -> None:
+    def _sweep(self, home: ChannelHome) -> None:
         self._trim(home)
         now = self._context.now
         for session_id in [session_id for session_id, until in home.left.items() if until <= now]:
@@ -377,7 +270,7 @@ class ChannelHomes:
         self._budget.bound(home)
         return answer
 
-    def _joined(self, home: _ChannelHome, offset: int, block: Block | None, *, listed: bool = True) -> ChannelJoined:
+    def _joined(self, home: ChannelHome, offset: int, block: Block | None, *, listed: bool = True) -> ChannelJoined:
         """The answer to a join at ``offset``, with the members as of now: who reads the log from there comes to the
         same ones. A statement (``listed`` is False) is answered without them."""
         count = len(home.members)
@@ -426,7 +319,7 @@ class ChannelHomes:
 
     # --------------------------------------------------------------------------------------------- attributes
 
-    def _age_attributes(self, home: _ChannelHome) -> None:
+    def _age_attributes(self, home: ChannelHome) -> None:
         """Attributes of a channel without members end after a while (S39): after the last leave, or the last change
         since."""
         if home.members or not home.attributes:
@@ -438,7 +331,7 @@ class ChannelHomes:
             home.swept_at = deadline
             heapq.heappush(self._sweeps, (deadline, home.name))
 
-    def _expire_attributes(self, home: _ChannelHome) -> None:
+    def _expire_attributes(self, home: ChannelHome) -> None:
         """Whoever asks decides: a sweep may be late (S39)."""
         if home.attributes_until is not None and home.attributes_until <= self._context.now:
             home.drop_attributes()
@@ -480,7 +373,7 @@ class ChannelHomes:
 
     def _keep_change(
         self,
-        home: _ChannelHome,
+        home: ChannelHome,
         part: SessionPart,
         operation: ChangeAttributes,
         number: int,
@@ -503,7 +396,7 @@ class ChannelHomes:
 
     # ------------------------------------------------------------------------------------------- what is known
 
-    def _tell_count(self, home: _ChannelHome) -> None:
+    def _tell_count(self, home: ChannelHome) -> None:
         """Members of a channel without joins and leaves get their number, now or as soon as they may again (S38)."""
         due_at = home.count_told_at + self._config.member_count_interval_seconds
         home.count_wanted = due_at > self._context.now
@@ -515,13 +408,13 @@ class ChannelHomes:
             home.count_due_at = due_at
             heapq.heappush(self._counts, (due_at, home.name))
 
-    def _keep_left(self, home: _ChannelHome, session_id: bytes) -> None:
+    def _keep_left(self, home: ChannelHome, session_id: bytes) -> None:
         """What is known of a session outlives its membership by the history time (S46, E2)."""
         home.left.pop(session_id, None)
         home.left[session_id] = self._context.now + self._config.history_seconds
 
     def _known(
-        self, home: _ChannelHome, part: SessionPart, operation: JoinChannel | LeaveChannel | ChangeAttributes
+        self, home: ChannelHome, part: SessionPart, operation: JoinChannel | LeaveChannel | ChangeAttributes
     ) -> Any:
         """What a repeated request is answered with, or None for one that is to be carried out (S46)."""
         oldest = self._context.now - self._config.history_seconds

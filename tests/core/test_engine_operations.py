@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rtm_sansio._engine_channels import MARK_BYTES, OUTCOME_BYTES
+from rtm_sansio._engine_outcomes import MARK_BYTES, OUTCOME_BYTES
 from rtm_sansio._engine_shared import IdleList
 from rtm_sansio.codes import Code
 from rtm_sansio.config import ChannelSettings, ServerConfig
