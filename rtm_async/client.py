@@ -515,7 +515,8 @@ class Client(AttributeCalls):
         return found.statuses
 
     async def unsubscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> None:
-        """Hear no more of these users, be they subscribed to or not: it counts at once.
+        """Hear no more of these users, be they subscribed to or not: it counts at once, even if
+        the confirmation does not come in time.
 
         Returns when the server has confirmed it. Raises InvalidArgument, NotConnected, RequestTimeout after ``timeout``
         seconds (the config's if None), RequestAbandoned.
@@ -525,7 +526,8 @@ class Client(AttributeCalls):
         await self._calls.request(partial(self._core.unwatch_status, copy_of_names(uids)), timeout, cancellable=False)
 
     def events(self) -> EventIterator[ClientEvent]:
-        """The client's own events: switches of the state, news of the token and of the reconnecting (S52)."""
+        """The client's own events: all that belong to no channel, such as switches of the state, messages to this user
+        and changes of online status (S52)."""
         return EventIterator(self._homes, lambda: self._homes.own, None)
 
     def on(self, event_type: type[E], handler: Callable[[E], object]) -> Callable[[], None]:

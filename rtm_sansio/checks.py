@@ -48,6 +48,11 @@ def text_size(text: object) -> int | None:
         return None
 
 
+def _why_no_text(given: object) -> str:
+    """What is wrong with something for which ``text_size`` has no size."""
+    return "cannot be encoded as UTF-8" if isinstance(given, str) else f"is of type {type(given).__name__}"
+
+
 def attributes_size(channel: str, put: Mapping[str, str], drop: Sequence[str]) -> int:
     """What a change of attributes costs of the rate of bytes (S55): the same for both roles."""
     sizes = [text_size(text) or 0 for text in (*put, *put.values(), *drop)]
@@ -65,7 +70,7 @@ def check_keys(keys: Iterable[str], max_count: int, max_bytes: int, *, least: in
     for key in keys:
         size = text_size(key)
         if size is None or not 1 <= size <= max_bytes:
-            what = f"has {size} bytes" if size is not None else f"is a {type(key).__name__} that is no UTF-8 text"
+            what = f"has {size} bytes" if size is not None else _why_no_text(key)
             raise InvalidArgument(
                 f"the key of an attribute is a str of 1 to {max_bytes} bytes; this one {what}",
                 code="invalid_attribute",
@@ -118,7 +123,8 @@ def check_values(put: Mapping[str, str], max_value_bytes: int, max_bytes: int) -
         size = text_size(value)
         if size is None:
             raise InvalidArgument(
-                f"the value of the attribute {key!r} must be a str that can be encoded, not {type(value).__name__}",
+                f"the value of an attribute is a str of up to {max_value_bytes} bytes; that of {key!r} "
+                f"{_why_no_text(value)}",
                 code="invalid_attribute",
             )
         if size > max_value_bytes:

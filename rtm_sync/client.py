@@ -328,7 +328,8 @@ class Client(AttributeCalls):
         return cast(OnlineStatuses, found).statuses
 
     def unsubscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> None:
-        """Hear no more of these users, be they subscribed to or not: it counts at once.
+        """Hear no more of these users, be they subscribed to or not: it counts at once, even if
+        the confirmation does not come in time.
 
         Returns when the server has confirmed it. ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the
         config). Raises InvalidArgument, NotConnected, a RequestFailed, ClientClosed.
@@ -465,8 +466,8 @@ class Channel:
         return runtime.request(ask, timeout=seconds)
 
     def leave(self, *, timeout: float | None = None) -> None:
-        """Leave the channel: it counts at once and ends the iterator; returns when the server has confirmed
-        it (S44).
+        """Leave the channel: it counts at once, and the iterator ends behind what it still holds; returns when the
+        server has confirmed it (S44).
 
         ``timeout`` is in seconds. Raises NotJoined, NotConnected, a RequestFailed, ClientClosed.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 
 import rtm_sync
 from browser.chromium import Chromium, Page, find
-from rtm_sansio import ChannelMessageReceived
+from rtm_sansio import ChannelMessageReceived, ChannelSettings
 from scenarios.proxy import ProxyLink, ProxyThread
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -220,6 +221,27 @@ def test_a_restarted_server(demo: Any, page: Page, bob: Listener) -> None:
     assert changes(page) == [*LOGGED_IN, "RECONNECTING: INTERRUPTED", "CONNECTED: LOGIN_SUCCESS"]
     say(page, "still here")
     hears(page, "still here")
+
+
+def test_a_channel_that_tells_numbers_alone(chromium: Chromium, demo: Any) -> None:
+    """S38: where joins and leaves are not told the page shows how many there are, also behind a message."""
+    settings = (ChannelSettings(pattern="lobby", member_events=False),)
+    demo.server.close()
+    demo.server = rtm_sync.Server(
+        authenticate=rtm_sync.allow_any_uid, config=dataclasses.replace(demo.config, channel_settings=settings)
+    )
+    demo.server.start()
+    page = chromium.open(f"{demo.url()}&uid=alice&channel=lobby")
+    page.wait("document.getElementById('members')?.innerText === '1'")
+    bob = Listener(demo.server.url, "bob")
+    try:
+        page.wait("document.getElementById('members').innerText === '2'")
+        bob.lobby.send("hello")
+        hears(page, "hello")
+        assert page.evaluate("document.getElementById('members').innerText") == "2"
+    finally:
+        bob.close()
+    page.wait("document.getElementById('members').innerText === '1'")
 
 
 def test_a_page_of_another_origin(chromium: Chromium, demo: Any) -> None:

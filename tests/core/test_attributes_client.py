@@ -183,6 +183,22 @@ def test_misuse_raises_at_the_call(arguments: tuple[Any, ...], fields: dict[str,
 
 
 @pytest.mark.parametrize(
+    ("put", "what"),
+    [
+        ({7: "x"}, "this one is of type int"),
+        ({"\ud800": "x"}, "this one cannot be encoded as UTF-8"),
+        ({"k" * 33: "x"}, "this one has 33 bytes"),
+        ({"k": 7}, "that of 'k' is of type int"),
+        ({"k": "\ud800"}, "that of 'k' cannot be encoded as UTF-8"),
+    ],
+)
+def test_errors_say_what_is_wrong_with_a_text(put: dict[Any, Any], what: str):
+    """S37: a text that cannot be encoded is not called one of a wrong type, nor the other way round."""
+    with pytest.raises(InvalidArgument, match=what):
+        connected().call("change_attributes", put=put)
+
+
+@pytest.mark.parametrize(
     ("fields", "code"),
     [
         ({"uid": ""}, "invalid_uid"),
@@ -292,7 +308,7 @@ def test_checks():
         check_keys("abcd".__iter__(), 3, 1)
     with pytest.raises(InvalidArgument, match="this one has 3 bytes"):
         check_keys(["abc"], 3, 2)
-    with pytest.raises(InvalidArgument, match="this one is a int"):
+    with pytest.raises(InvalidArgument, match="this one is of type int"):
         check_keys([1], 3, 2)  # type: ignore[list-item]
 
 
