@@ -29,6 +29,7 @@ from rtm_sansio import (
     code_kind,
     messages,
 )
+from rtm_sansio._request_codes import REQUEST_CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -125,6 +126,45 @@ def code_table() -> str:
         assert kind is not None
         rows.append((str(int(code)), f"`{code.name.lower()}`", kind.value, _MEANINGS[code]))
     return _table(("code", "name", "kind", "meaning"), rows)
+
+
+_ANSWERS = {
+    messages.Logout: "`Done`, then close code 1000: the session has ended",
+    messages.PublishText: "`Sent`: the message stands at `offset`",
+    messages.Join: (
+        "`Joined`: a member; the cursor starts at `offset` of `epoch`; `members` (nil above 512) as of then (of a "
+        "repeated `Join`: as of now), with the client itself"
+    ),
+    messages.Leave: "`Done`, member or not",
+    messages.RenewToken: "`Renewed`; the connection goes on. If it fails, the old token stays in force",
+    messages.ListMembers: "`Members`: a page of the channel's members behind the uid `after`",
+    messages.CountMembers: "`MemberCounts`: the numbers of members, in the order of the channels named",
+    messages.ReadHistory: "`History`: a page of the channel's kept entries",
+    messages.PeerText: "`PeerSent`: [where it went](#peer-messages)",
+    messages.ChangeAttributes: "`Changed`: carried out wholly; the revision is theirs now",
+    messages.ReadUserAttributes: "`Attributes`: those of the keys that there are, or all",
+    messages.ReadChannelAttributes: "the same",
+    messages.ReadStatus: "`Statuses`: the state of each uid named",
+    messages.WatchStatus: (
+        "`Statuses`: the same, and from then on `StatusChanged`. If it fails, none is watched that was not before"
+    ),
+    messages.UnwatchStatus: "`Done`, watched or not",
+}
+"""Of each request; one without an answer here has that of the request before it, and its codes."""
+
+
+def request_table() -> str:
+    """The requests, their answers, and the codes that each can fail with."""
+    rows: list[tuple[str, str, str]] = []
+    for kind, codes in REQUEST_CODES.items():
+        names = ", ".join(f"`{code.name.lower()}`" for code in codes)
+        if kind in _ANSWERS:
+            rows.append((f"`{kind.__name__}`", _ANSWERS[kind], names))
+        else:
+            before, answer, same = rows.pop()
+            assert same == names
+            rows.append((f"{before}, `{kind.__name__}`", answer, names))
+    return _table(("request", "answer", "or `Failed`, with"), rows)
 
 
 def _type_name(annotation: Any) -> str:
@@ -383,6 +423,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "modules-sync": _modules_of("rtm_sync"),
     "code-ranges": code_ranges,
     "code-table": code_table,
+    "requests": request_table,
 }
 
 

@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from rtm_sansio._encodings import MSGPACK, Encoding
+from rtm_sansio._request_codes import REQUEST_CODES
 from rtm_sansio._wire import ClientWire, Closed, Opened
 from rtm_sansio.config import ServerConfig
 from rtm_sansio.effects import CloseTransport, PauseReading, ResumeReading, Transmit
@@ -14,6 +15,7 @@ from rtm_sansio.events import LoginRequested, LoginWithdrawn, RenewalRequested
 from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
     Entries,
+    Failed,
     Gap,
     Join,
     Joined,
@@ -24,6 +26,7 @@ from rtm_sansio.messages import (
     LoginRefused,
     Progress,
     PublishText,
+    RenewToken,
     Restored,
     Sent,
     TextEntry,
@@ -255,6 +258,8 @@ class FakeClient:
         self.joined: dict[str, Any] = {}
         """The last answer to ``join`` for each channel."""
         self.number = 0
+        self.asked: dict[int, type[Any]] = {}
+        """What was asked for, by its number."""
         self.reading = True
         self.unsent = 0
         self.id = bench.hubs[node].transport_accepted(peer="test", now=bench.now)
@@ -301,11 +306,19 @@ class FakeClient:
                 self.payload_sizes.append(len(encoding.payload_of(event)))
                 messages, skipped = encoding.server_decoder.decode(event)
                 assert skipped == 0
+                self._check_codes(messages)
                 self.messages += messages
             elif isinstance(event, Closed):
                 self.close_code, self.close_reason = event.code, event.reason
             else:
                 assert isinstance(event, Opened)
+
+    def _check_codes(self, messages: list[Any]) -> None:
+        """A request fails with its own codes only (S45)."""
+        for message in messages:
+            kind = self.asked.get(message.number) if isinstance(message, Failed) else None
+            if kind is not None and kind is not RenewToken:  # which an authenticator refuses as it likes
+                assert message.code in REQUEST_CODES[kind], f"{kind.__name__} failed with {message.code}"
 
     def drain(self, byte_count: int | None = None) -> None:
         """The socket takes so many of the bytes that wait (all, if None)."""
@@ -327,6 +340,7 @@ class FakeClient:
 
     def send(self, *messages: Any) -> None:
         """Send one batch."""
+        self.asked.update({message.number: type(message) for message in messages if hasattr(message, "number")})
         self.raw(self.wire.frame(self.encoding.message_of(self.encoding.encode_batch(messages))))
 
     def heartbeat(self) -> None:

@@ -167,7 +167,7 @@ class TestCuts:
         check_no_ghosts(world)
 
     def test_announcements_that_are_lost_for_good(self, seed: int) -> None:
-        """E5: nobody says anything more; the ends are compared, at the latest after 30 s."""
+        """E5, F-85, F-86: nobody says anything more; the ends are compared, at the latest after 30 s."""
         world = make_world(seed)
         alice, bob = world.login("alice", "room", node=0), world.login("bob", "room", node=1)
         assert world.engine is not None

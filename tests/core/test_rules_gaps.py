@@ -1,0 +1,108 @@
+"""What no other module of tests would see, if it were lost."""
+
+from __future__ import annotations
+
+import gc
+import random
+import tracemalloc
+from typing import Any
+
+import pytest
+
+from core.fake_client import Bench
+from rtm_sansio._frames import encode_masked_frame
+from rtm_sansio.config import ServerConfig
+from rtm_sansio.effects import CloseTransport
+from rtm_sansio.events import LoginRequested
+from rtm_sansio.hub import Hub
+from rtm_sansio.messages import (
+    HEARTBEAT,
+    ChangeAttributes,
+    Join,
+    Login,
+    Want,
+    WatchStatus,
+    encode_batch,
+)
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: rtm.v1.msgpack\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(("there", "listed"), [(511, True), (512, False)])
+def test_up_to_512_members_are_listed(there: int, listed: bool) -> None:
+    """S47: the answer to a join names up to 512 members, the one who joins among them."""
+    bench = Bench(nodes=1)
+    bench.login("alice", "room")
+    home = bench.engine._channels._homes["room"]
+    for number in range(there - 1):
+        home.members[f"member{number:03}"] = b"%016d" % number
+    joined = bench.login("bob").join("room")
+    assert joined.member_count == there + 1
+    assert (joined.members is not None) is listed
+    if joined.members is not None:
+        assert len(set(joined.members)) == there + 1
+
+
+class Quiet:
+    """A hub with its engine inside, whose clients keep nothing: so what is measured is the hub's."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        rng = random.Random(1)
+        self.entropy = rng.randbytes
+        config = ServerConfig(request_burst=10**6, requests_per_second=10**6)
+        self.hub = Hub(config, entropy=rng.randbytes, rng=rng)
+        self.hub.set_wall_clock(1_700_000_000.0, now=self.now)
+
+    def settle(self) -> None:
+        while True:
+            for output in self.hub.take_outputs():
+                assert not isinstance(output, CloseTransport)
+                if isinstance(output, LoginRequested):
+                    self.hub.accept_login(output.transport_id, now=self.now)
+            if not self.hub.flush_wanted:
+                return
+            self.hub.flush(now=self.now)
+
+    def say(self, transport_id: int, *messages: Any) -> None:
+        payload = encode_batch(messages) if messages else HEARTBEAT
+        self.hub.receive_data(transport_id, encode_masked_frame(payload, 7), now=self.now)
+        self.settle()
+
+    def login(self, uid: str) -> int:
+        transport_id = self.hub.transport_accepted(now=self.now)
+        self.hub.receive_data(transport_id, HANDSHAKE, now=self.now)
+        self.say(transport_id, Login(uid, "", self.entropy(16), self.entropy(16), 0), Want(()))
+        for number in range(20):
+            self.say(transport_id, Join(1 + number, f"room{number}"))
+        attributes = {f"key{number:02}": f"value {number:02}" for number in range(32)}
+        self.say(transport_id, ChangeAttributes(50, "", False, attributes))
+        for start in (0, 256):
+            uids = tuple(f"friend{number}" for number in range(start, start + 256))
+            self.say(transport_id, WatchStatus(51 + start, uids))
+        return transport_id
+
+
+def test_a_rich_session_takes_less_than_40_kib() -> None:
+    """S45, S55: 20 channels, 32 attributes and 512 users whom others watch too; the engine's part included."""
+    quiet = Quiet()
+    ids = [quiet.login("first")]
+    gc.collect()
+    tracemalloc.start()
+    ids += [quiet.login(f"user{number}") for number in range(20)]
+    quiet.now += 301.0  # the entries of the joins have left the history
+    for transport_id in ids:
+        quiet.say(transport_id)
+    while (deadline := quiet.hub.next_deadline()) is not None and deadline <= quiet.now + 1.0:
+        quiet.now = max(quiet.now, deadline)
+        quiet.hub.handle_timeout(now=quiet.now)
+        quiet.settle()
+    gc.collect()
+    current, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(quiet.hub._transports.get(transport_id) is not None for transport_id in ids)
+    assert current / 20 < 40 * 1024
