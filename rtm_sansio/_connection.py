@@ -385,7 +385,6 @@ class Connection:
         """The statement is answered: the session is as it was wished, and the interruption over (S12, S42)."""
         link = self.link
         assert link is not None
-        self._conversation.status_watch.collect(restored.unwatched)
         if not self._channels.collect(restored):
             return
         link.phase = LinkPhase.UP
@@ -394,7 +393,7 @@ class Connection:
         self._outage.over()
         if self.state is ConnectionState.RECONNECTING:
             self._switch(Trigger.RESTORED)
-        self._conversation.restored(restored.attributes)
+        self._conversation.restored(restored.attributes, restored.unwatched)
 
     # ---------------------------------------------------------------------------------------- the server says no
 

@@ -149,11 +149,11 @@ class Conversation:
             self._arm_timeout()
         self.progress_changed()
 
-    def restored(self, attributes: AttributesResult | None) -> None:
+    def restored(self, attributes: AttributesResult | None, unwatched: tuple[str, ...]) -> None:
         """The statement is answered: what is open goes out, in the order of the numbers, before anything new (S46)."""
         self._channels.settle()
         self.own_attributes.settle(attributes)
-        self.status_watch.settle()
+        self.status_watch.settle(unwatched)
         for request in self._requests:
             message = request.message
             if isinstance(message, Leave) and self._channels.has_left(

@@ -96,7 +96,9 @@ _decode_anything = msgspec.msgpack.Decoder().decode
 _decode_fields = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 _TAG = re.compile(rb"\[[ \t\r\n]*(\d{1,9})[ \t\r\n]*[,\]]")
-_LONG_NUMBER = re.compile(rb"\d{19}")
+# Searched for as it stands, it takes up to forty times as long: a frame of short numbers would hold up a hub (S51).
+_DIGITS_ALIKE = bytes(0x30 if chr(byte).isdecimal() else 0x20 for byte in range(128)) + b" " * 128
+_LONG_NUMBER = b"0" * 19
 _UNSAYABLE = (*DECODE_FAULTS, TypeError, ValueError, OverflowError)
 """What comes of a value that JSON has no form for."""
 
@@ -116,7 +118,7 @@ class _JsonDecoder(BatchDecoder[_M]):
         if type(payload) is str:
             payload = payload.encode()
         messages, skipped = super().decode(payload, max_messages)
-        if _LONG_NUMBER.search(payload):
+        if _LONG_NUMBER in payload.translate(_DIGITS_ALIKE):
             try:
                 wire.encode_batch(messages)
             except OverflowError as fault:

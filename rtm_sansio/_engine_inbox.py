@@ -151,6 +151,8 @@ class Inbox(DroppableHome):
         size = Log.cost_of(item.entry)
         if item.offline:
             kept = self._kept or ()
+            if len(kept) > config.max_kept_messages:  # they came while the user was heard, and may be very many
+                return _INBOX_FULL
             of_sender = sum(1 for entry in kept if entry.sender == item.sender)
             if of_sender >= config.max_kept_of_sender or not self._shares.has_room(item.sender, size):
                 return _SENDER_SHARE
@@ -184,19 +186,20 @@ class Inbox(DroppableHome):
         """A new ``login``: what was sent with ``offline`` and is not confirmed becomes the beginning of a new log, and
         nothing else from before is there any more (S56). What had to be dropped meanwhile is a gap at its start."""
         self.trim()
-        kept = [(one, self.log.entry_at(one.offset), self.log.time_of(one.offset)) for one in self._kept or ()]
+        waiting = self._kept or ()
+        found = self.log.kept_at(one.offset for one in waiting)
+        kept = [(one, data, at) for one, (data, at) in zip(waiting, found, strict=True)]
         self.log = log = Log(self._context.entropy(8), first_offset=1 + self._lost)
         self._lost_until = self._lost
         self.position = 0
         self._kept = None
         for appended_at, together in groupby(kept, key=lambda one: one[2]):
-            entries: list[bytes] = []
+            writer = _Writer(log, appended_at)
             for one, data, _ in together:
                 # It stays in the share of its sender as it is.
                 self._kept = self._kept or deque()
-                self._kept.append(_Kept(log.next_offset + len(entries), one.sender, one.size))
-                entries.append(data)
-            log.append(entries, appended_at)
+                self._kept.append(_Kept(writer.add(data), one.sender, one.size))
+            writer.end()
 
     def trim(self) -> None:
         """Drop what need not be kept any more: the oldest first, in whole blocks."""
@@ -216,6 +219,7 @@ class Inbox(DroppableHome):
             ):
                 break
             log.drop_oldest()
+            self._drop_kept(log.first_kept)  # at once: what comes next would be counted behind all of it
         self._drop_kept(max(log.first_kept, self.position + 1))
 
     def _drop_kept(self, first: int) -> None:

@@ -127,6 +127,9 @@ class RequestChecks:
     def fault_of_wanted(self, attributes: dict[str, str]) -> Fault | None:
         """What is wrong with the attributes of a statement: the limits of one call do not hold there."""
         config = self._config
+        if len(attributes) > config.max_attributes:  # the engine would say the same, but a frame holds very many
+            text = f"{len(attributes)} attributes are wanted; the limit is {config.max_attributes}"
+            return Fault(Code.ATTRIBUTES_FULL, text)
         sizes = [(body_size(key), body_size(value)) for key, value in attributes.items()]
         if any(
             not 1 <= key <= config.max_attribute_key_bytes or value > config.max_attribute_value_bytes

@@ -1,4 +1,4 @@
-"""Which codes each numbered request can fail with (S45): one place for the hub, its documentation and its tests."""
+"""Which codes each numbered request can fail with (S45): what the protocol says, and what tests hold the hub to."""
 
 from __future__ import annotations
 

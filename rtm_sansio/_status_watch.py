@@ -13,12 +13,11 @@ from .messages import ReadStatus, Statuses, UserStatus, WantedStatus, WatchStatu
 class StatusWatch:
     """The subscriptions of one ``login``. Events go to ``outputs``."""
 
-    __slots__ = ("_outputs", "_unwatched", "_watched")
+    __slots__ = ("_outputs", "_watched")
 
     def __init__(self, outputs: list[Any]) -> None:
         self._outputs = outputs
         self._watched: dict[str, UserStatus] = {}
-        self._unwatched: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._watched)
@@ -64,14 +63,9 @@ class StatusWatch:
         for uid in uids:
             self._watched.pop(uid, None)
 
-    def collect(self, unwatched: tuple[str, ...]) -> None:
-        """The answer to the statement says which of them cannot be watched."""
-        self._unwatched += unwatched
-
-    def settle(self) -> None:
-        """The session is as it was wished, or the app is told what could not be had."""
-        lost = tuple(uid for uid in self._unwatched if uid in self._watched)
-        self._unwatched = ()
+    def settle(self, unwatched: tuple[str, ...]) -> None:
+        """The statement is answered: the app is told which of them cannot be watched."""
+        lost = tuple([uid for uid in dict.fromkeys(unwatched) if uid in self._watched])
         if lost:
             self.unwatch(lost)
             self._outputs.append(StatusSubscriptionsLost(uids=lost))
@@ -79,7 +73,6 @@ class StatusWatch:
     def clear(self) -> None:
         """The session is over for good."""
         self._watched = {}
-        self._unwatched = ()
 
 
 def online_status(status: UserStatus) -> OnlineStatus:

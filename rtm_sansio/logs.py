@@ -4,7 +4,7 @@ cursor (S33, S48)."""
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -109,17 +109,14 @@ class Log:
         """The oldest kept block."""
         return self._kept[self._first].block if self._count else None
 
-    def entry_at(self, offset: int) -> bytes:
-        """A kept entry."""
-        block = self._block_with(offset).block
-        return block.entries[offset - block.first_offset]
-
-    def time_of(self, offset: int) -> float:
-        """When it was appended."""
-        return self._block_with(offset).appended_at
-
-    def _block_with(self, offset: int) -> _Kept:
-        return self._kept[bisect_right(self._kept, offset - 1, lo=self._first, key=_last_offset)]
+    def kept_at(self, offsets: Iterable[int]) -> Iterator[tuple[bytes, float]]:
+        """Kept entries, and when each was appended, by their offsets, which rise."""
+        index = self._first
+        for offset in offsets:
+            while self._kept[index].block.last_offset < offset:
+                index += 1
+            kept = self._kept[index]
+            yield kept.block.entries[offset - kept.block.first_offset], kept.appended_at
 
     @staticmethod
     def cost_of(entry: bytes) -> int:

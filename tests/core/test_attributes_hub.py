@@ -277,6 +277,16 @@ class TestStatement:
         assert restored.attributes.code == code
         assert values(user(alice, "alice")) == ({} if code else attributes)
 
+    def test_very_many_do_not_reach_the_engine(self) -> None:
+        """S51: a frame holds tens of thousands, and an engine is shared."""
+        bench = Bench(nodes=1)
+        alice = bench.open()
+        alice.login("alice", want=None)
+        bench.engine_calls.clear()
+        alice.send(Want((), None, {str(number): "" for number in range(10_000)}))
+        assert alice.of(Restored)[0].attributes.code == Code.ATTRIBUTES_FULL
+        assert not [one for one in bench.engine_calls if isinstance(one, operations.ChangeAttributes)]
+
     def test_they_stand_in_the_last_piece_of_the_answer(self) -> None:
         """S45, S59."""
         bench = Bench(max_channels=1000)

@@ -274,6 +274,17 @@ def test_numbers_of_64_bits(number: int) -> None:
     assert client.decode(text) == ([Join(1, "9" * 40)], 0)
 
 
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**20, 10**400])
+@pytest.mark.parametrize(
+    "template", ["[[18,%d,'room']]", "[[18,1,'1234567890123456789'],[4,1,1,%d]]", "[[6,'','',%d ]]"]
+)
+def test_numbers_beyond_64_bits(number: int, template: str) -> None:
+    """S50: the documented error, wherever they stand; long digits in texts are none."""
+    payload = (template % number).replace("'", '"')
+    with pytest.raises(MalformedBatch):
+        client.decode(payload)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_random_and_mutated_text(seed: int) -> None:
     """S50: never anything but the documented error."""

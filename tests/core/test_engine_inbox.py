@@ -530,6 +530,51 @@ class TestBounds:
         bench.login()
         assert (bench.read().gap, len(bench.read().entries)) == (False, 4)
 
+    def test_very_much_that_was_kept_while_the_user_was_heard(self) -> None:
+        """S55, S51: there is no bound on its number then; whoever sends more once the user is not heard is refused
+        without a look at all of it."""
+        bench = Bench()
+        bench.login()
+        for number in range(12):
+            bench.keep(*(b"x" for _ in range(20)), sender=f"s{number}")
+        bench.lose(silent_seconds=6.0)
+        assert bench.keep(b"x", sender="s0") == [FULL]
+        bench.confirm(41)
+        assert bench.keep(b"x", sender="s0") == [KEPT]
+        assert bench.keep(b"x", sender="s0") == [FULL]
+        assert bench.keep(b"x", sender="s5") == [SHARE]
+
+    def test_many_blocks_that_go_at_once_are_counted_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """S51: what makes room for a large message takes time by their number, not by its square."""
+        looked = 0
+
+        def counting(predicate: Any, entries: Any) -> Any:
+            nonlocal looked
+            for one in entries:
+                looked += 1
+                if not predicate(one):
+                    return
+                yield one
+
+        bench = Bench(max_inbox_bytes=512 * 1024)
+        bench.login()
+        for _ in range(1_000):
+            bench.keep(b"x")
+        monkeypatch.setattr("rtm_sansio._engine_inbox.takewhile", counting)
+        bench.send(*(bytes(30_000) for _ in range(17)))
+        assert bench.inbox.log.first_kept > 900
+        assert looked < 10_000
+
+    def test_a_new_log_has_small_blocks(self) -> None:
+        """S55, S56: what came in one pass does not go as one, when a session that is heard is given more."""
+        bench = Bench(max_inbox_bytes=512 * 1024)
+        bench.login()
+        bench.logout()
+        assert bench.keep(*(bytes(30_000) for _ in range(17))) == [KEPT] * 17
+        bench.login()
+        bench.send(bytes(30_000))
+        assert bench.read().lost == 2
+
     def test_a_gap_that_was_told_of_is_not_told_again(self) -> None:
         """S33, S56: the position has passed it."""
         bench = Bench(max_inbox_bytes=128 * 1024)

@@ -187,6 +187,15 @@ def test_what_was_dropped_is_not_held() -> None:
     assert sum(kept.size for kept in log._kept if kept.block.entries) == log.byte_count
 
 
+def test_entries_by_their_offsets() -> None:
+    """S56: with the times of their blocks, of which the first ones may be gone."""
+    log = Log(b"e")
+    for number in range(4):
+        log.append([b"%d" % number, b"%d'" % number], float(number))
+    log.drop_oldest()
+    assert list(log.kept_at([3, 6, 7, 8])) == [(b"1", 1.0), (b"2'", 2.0), (b"3", 3.0), (b"3'", 3.0)]
+
+
 def pages_log() -> Log:
     """Blocks of 3, 1 and 4 entries, at 1 to 8; each entry is its offset."""
     log = Log(b"e")

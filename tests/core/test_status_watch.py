@@ -17,6 +17,7 @@ from rtm_sansio.messages import (
     Done,
     Failed,
     ReadStatus,
+    Restored,
     StatusChanged,
     Statuses,
     UnwatchStatus,
@@ -70,6 +71,27 @@ class TestAlone:
         rig.advance(1.0)
         rig.open()
         assert rig.server.of_type(Want)[-1].statuses == (WantedStatus("dave", 5),)
+
+    def test_pieces_of_an_answer_keep_nothing(self) -> None:
+        """S50, S59: only the last piece says who cannot be watched; whatever a server says before, and on a transport
+        that is gone, is of no matter and takes no memory."""
+        rig = Rig()
+        rig.connect()
+        watch(rig, status("bob"), status("carol"))
+        rig.lose()
+        rig.advance(1.0)
+        rig.open()
+        rig.say(rig.welcome())
+        for _ in range(5):
+            rig.say(Restored((), True, None, ("bob",) * 1000))
+        rig.lose()
+        rig.advance(3.0)
+        rig.open()
+        rig.say(rig.welcome())
+        assert rig.server.of_type(Want)[-1].statuses == (WantedStatus("bob", 5), WantedStatus("carol", 5))
+        rig.say(Restored((), True, None, ("bob",)))
+        rig.say(Restored((), False, None, ("carol", "stranger", "carol")))
+        assert rig.of_type(StatusSubscriptionsLost) == [StatusSubscriptionsLost(uids=("carol",))]
 
     def test_changes(self) -> None:
         """S57: what is newer, of whom is watched, and differs; revision 0 is a server that has forgotten."""
