@@ -77,8 +77,8 @@ class ByteBudget:
     def bound(self, home: DroppableHome) -> None:
         """A home may have grown: keep all homes together within their bytes."""
         self.count(home)
-        while self._byte_count > self._context.config.max_engine_bytes and self._drop_oldest():
-            pass
+        while self._byte_count > self._context.config.max_engine_bytes:
+            self._drop_oldest()
 
     def forget(self, home: DroppableHome) -> None:
         """The home is gone."""
@@ -87,13 +87,11 @@ class ByteBudget:
         home.counted = home.counted_fixed = 0
         home.forgotten = True
 
-    def _drop_oldest(self) -> bool:
-        """The oldest block goes, or what is known of the session that did nothing for longest. False if there is
-        nothing to drop."""
+    def _drop_oldest(self) -> None:
+        """The oldest block goes, or what is known of the session that did nothing for longest."""
         if not self._ages or self._ages[0][0] >= self._ages_taken_at:
             self._collect_ages()
-        if not self._ages:
-            return False
+        assert self._ages  # what cannot be dropped fits: it was added within ``room``, or was there when it could be
         at, sequence, home, key = self._ages[0]
         if not home.forgotten and home.age_of(key) == at:
             home.drop(key)
@@ -103,7 +101,6 @@ class ByteBudget:
             heapq.heappop(self._ages)
         else:
             heapq.heapreplace(self._ages, (later, sequence, home, key))
-        return True
 
     def _collect_ages(self) -> None:
         """List all that can be dropped. Whatever is younger than this list may be missing in it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rtm_sansio import _engine_channels
 from rtm_sansio._engine_outcomes import MARK_BYTES, OUTCOME_BYTES
 from rtm_sansio._engine_shared import IdleList
 from rtm_sansio.codes import Code
@@ -252,20 +253,21 @@ class TestUsers:
         bench.tick(2e6)
         assert "banned" not in bench.engine._users._homes
 
-    def test_a_user_forgotten_before_its_old_deadline(self) -> None:
-        """Stale places in the heaps do nothing."""
+    @pytest.mark.parametrize("silent", [0.0, 29.5])
+    def test_a_user_forgotten_before_its_old_deadline(self, silent: float) -> None:
+        """Stale places in the heaps do nothing: of silences (S39), of ends (S24), of things to do (E2)."""
         bench = Bench(max_idle_users=1)
         for uid in ("alice", "bob", "carol"):
             session = bench.attach(uid, instance_id=b"1").session_id
             bench(ListChannel(uid=uid, session_id=session, attach=1, channel="a", listed=True))
             second = bench.attach(uid, instance_id=b"2")
             bench(StrikeToDos(uid=uid, todo_ids=tuple(todo.todo_id for todo in second.todos)))
-            bench(DetachSession(uid=uid, session_id=second.session_id, attach=1, silent_seconds=29.5))
+            bench(DetachSession(uid=uid, session_id=second.session_id, attach=1, silent_seconds=silent))
             end: dict[str, Any] = {"cause": LeaveCause.LOGGED_OUT, "code": 1, "message": "", "ban_seconds": None}
             bench(EndSession(uid=uid, session_id=None, spoil_epoch=False, **end))
         bench.tick(0.3)
         assert len(bench.engine._users._homes) == 1
-        bench.run(10.0)
+        bench.run(40.0)
         assert bench.engine.next_deadline() is None
 
     def test_the_wall_clock_is_for_epochs_only(self) -> None:
@@ -820,6 +822,32 @@ class TestLogs:
         assert len(homes) == 102
         bench.tick(86_401.0)
         assert sorted(homes) == ["kept", "room4950"]
+
+    def test_many_sweeps_at_one_instant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """S33, S50: in parts, each as large as what it forgets; nothing is left out."""
+        monkeypatch.setattr(_engine_channels, "_WORK_PER_TICK", 10)
+        bench = Bench()
+        names = [f"room{number}" for number in range(5)]
+        for name in names:
+            bench.join(b"s", channel=name)
+            for number in range(1, 8):
+                bench.append(number, channel=name)
+        homes = bench.engine._channels._homes
+
+        def entries() -> int:
+            return sum(len(homes[name].log) for name in names)
+
+        bench.run(299.9)
+        assert entries() == 40
+        bench.now = 300.0
+        left = []
+        for _ in range(3):
+            bench.tick()
+            left.append(entries())
+            if entries():
+                assert bench.engine.next_deadline() == bench.now + 0.001
+            bench.now += 0.001
+        assert left == [24, 8, 0]
 
     def test_a_sweep_of_a_channel_that_was_forgotten(self) -> None:
         """A stale place in the heap does nothing."""

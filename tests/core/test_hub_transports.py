@@ -595,14 +595,14 @@ def test_what_an_idle_session_costs() -> None:
     nobody = bench.open()  # keeps nothing of what it is sent
     nobody.take = lambda output: None  # type: ignore[method-assign]
     tracemalloc.start()
-    for number in range(300):
+    for number in range(150):
         client = bench.login(f"user{number}", f"room{number % 10}")
         bench.clients[0][client.id] = nobody
     bench.events.clear()
     gc.collect()
     current, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert current / 300 < 12 * 1024
+    assert current / 150 < 12 * 1024
 
 
 def test_a_tick_with_nothing_due_does_not_depend_on_the_sessions() -> None:

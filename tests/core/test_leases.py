@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from core.fake_client import Bench
 from core.test_engine_operations import Bench as EngineBench
+from rtm_sansio import _hub_channels
 from rtm_sansio.codes import Code
 from rtm_sansio.errors import InvalidArgument
 from rtm_sansio.events import LeaveCause, LoginWithdrawn
@@ -924,12 +925,13 @@ class TestEnds:
         bench.release()
         assert bench.hub._channels._by_home == {}
 
-    def test_channels_that_come_and_go(self) -> None:
+    def test_channels_that_come_and_go(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is kept for the comparison is bounded by the channels that there are."""
+        monkeypatch.setattr(_hub_channels, "_STALE_COMPARISONS", 24)
         bench = Bench(nodes=1)
-        for number in range(1100):
+        for number in range(100):
             bench.login(f"user{number}", f"room{number}").lose()
-        assert len(bench.hub._channels._comparisons) <= 1025
+        assert len(bench.hub._channels._comparisons) <= 25
 
 
 class TestTheWorld:

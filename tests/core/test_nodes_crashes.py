@@ -138,7 +138,7 @@ def test_a_crash_between_two_homes(deed: Deed, comes_back: bool) -> None:
         world.run(10.0)
         if comes_back:
             world.start_server(0)
-        world.run(80.0)
+        world.run(45.0)  # more than the times of grace: the lease, and the presence behind it
         check_no_ghosts(world)
         for uid in ("alice", "carol"):
             joins = [one for one in bystander.of_type(MemberJoined) if one.uid == uid]

@@ -58,7 +58,7 @@ def check_no_ghosts(world: World) -> None:
     assert not engine._nodes.has_lost
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 class TestDeath:
     """A node dies without a word."""
 
@@ -138,7 +138,7 @@ class TestDeath:
         assert world.engine._channels._homes["room"].members == {}
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 class TestCuts:
     """The connection to the engine breaks."""
 
@@ -251,7 +251,7 @@ class TestCuts:
         check_no_ghosts(world)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 class TestStandstill:
     """A node's process stands still."""
 

@@ -187,7 +187,7 @@ class Soak:
             members.remove(event.uid)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(10))
 def test_random_faults_of_all_kinds(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every state exact, every message once and in order, members equal on all sides, no ghosts in the engine."""
     monkeypatch.setattr(_clients, "ClientCore", CheckedClientCore)

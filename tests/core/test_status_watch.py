@@ -178,6 +178,7 @@ class TestAlone:
             assert caught.value.code == code
         watch(rig, status("a"), status("b"))
         rig.call("watch_status", ("b", "c"))
+        rig.call("read_status", ("e",))  # watches nobody
         with pytest.raises(InvalidArgument, match="unsubscribe from some first") as caught:
             rig.call("watch_status", ("d",))
         assert caught.value.code == "too_many_subscriptions"

@@ -732,11 +732,13 @@ class TestCosts:
         bench = Bench(nodes=2, unreachable_seconds=5.0)
         config, hub = bench.config, bench.hub
         star = bench.login("star")
+        reader = bench.open(handshake=False)  # stands for all, and looks at nothing
+        reader._decode = lambda data: None  # type: ignore[method-assign]
         links = []
         for number in range(count):
-            client = bench.open(handshake=False)
-            client._decode = lambda data: None  # type: ignore[method-assign]
-            link = hub._transports.get(client.id)
+            transport_id = hub.transport_accepted(now=bench.now)
+            bench.clients[0][transport_id] = reader
+            link = hub._transports.get(transport_id)
             assert link is not None
             session = AttachedSession(
                 link,
@@ -752,7 +754,7 @@ class TestCosts:
             link.session = session
             links.append(link)
             hub._requests.statuses._watch(link, session, WatchStatus(1, ("star",)))
-            bench.settle()
+        bench.settle()
         frames: dict[int, bytes] = {}
         give = hub._transports.give
 
