@@ -516,7 +516,7 @@ class Client(AttributeCalls):
 
     async def unsubscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> None:
         """Hear no more of these users, be they subscribed to or not: it counts at once, even if
-        the confirmation does not come in time.
+        the confirmation does not come in time; but while 256 requests are unanswered it waits, and counts behind that.
 
         Returns when the server has confirmed it. Raises InvalidArgument, NotConnected, RequestTimeout after ``timeout``
         seconds (the config's if None), RequestAbandoned.

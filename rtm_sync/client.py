@@ -329,7 +329,7 @@ class Client(AttributeCalls):
 
     def unsubscribe_online_status(self, uids: Iterable[str], *, timeout: float | None = None) -> None:
         """Hear no more of these users, be they subscribed to or not: it counts at once, even if
-        the confirmation does not come in time.
+        the confirmation does not come in time; but while 256 requests are unanswered it waits, and counts behind that.
 
         Returns when the server has confirmed it. ``timeout`` is in seconds (default: ``request_timeout_seconds`` of the
         config). Raises InvalidArgument, NotConnected, a RequestFailed, ClientClosed.
