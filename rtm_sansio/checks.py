@@ -99,10 +99,10 @@ def kept(given: Any) -> Any:
         return dict(given)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         return given
-    copy: tuple[Any, ...] = tuple(islice(given, _MOST_KEYS + 1))  # pyright: ignore[reportUnknownArgumentType]
+    copy: list[Any] = list(islice(given, _MOST_KEYS + 1))  # pyright: ignore[reportUnknownArgumentType]
     if len(copy) > _MOST_KEYS:
         raise InvalidArgument(f"more than {_MOST_KEYS} attributes were given", code="too_many_names")
-    return copy
+    return copy if isinstance(given, list) else tuple(copy)  # errors name the type that was given
 
 
 def check_mapping(put: Mapping[str, str]) -> Mapping[str, str]:

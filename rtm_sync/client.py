@@ -216,8 +216,8 @@ class Client(AttributeCalls):
         self,
         uid: str,
         message: str | bytes,
-        offline: bool = False,
         *,
+        offline: bool = False,
         description: str = "",
         timeout: float | None = None,
     ) -> PeerDelivery:

@@ -525,7 +525,7 @@ def test_messages_to_users(run: Any) -> None:
             assert [await handled.get(), await handled.get()] == [text, data]
             await alice.logout()
             assert not (await bob.send_to_peer("alice", "x")).kept
-            assert (await bob.send_to_peer("alice", "kept", True)).kept
+            assert (await bob.send_to_peer("alice", "kept", offline=True)).kept
             await alice.login("alice")
             (kept,) = await collect(peer_messages(alice), 1)
             assert (kept.message, kept.kept) == ("kept", True)

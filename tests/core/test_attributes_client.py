@@ -287,6 +287,7 @@ def test_a_mapping_that_is_changed_afterwards():
 def test_what_frontends_keep_of_arguments():
     """S37, S54: a call that waits for room is tried again, with the same."""
     assert kept(key for key in "ab") == ("a", "b")
+    assert kept(["a", "b"]) == ["a", "b"]
     mine = {"a": "1"}
     assert kept(mine) == mine
     assert kept(mine) is not mine

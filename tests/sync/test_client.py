@@ -511,7 +511,7 @@ def test_messages_to_users(new_client: NewClient) -> None:
     assert [handled.get(timeout=10), handled.get(timeout=10)] == [text, data]
     alice.logout()
     assert not bob.send_to_peer("alice", "x").kept
-    assert bob.send_to_peer("alice", "kept", True).kept
+    assert bob.send_to_peer("alice", "kept", offline=True).kept
     alice.login("alice")
     (kept,) = peer_messages(alice.events(), 1)
     assert (kept.message, kept.kept) == ("kept", True)
