@@ -179,9 +179,7 @@ class VirtualEngineLink:
         assert world.engine is not None
         answer = world.engine.execute(call.operation, now=world.now)
         world.announce()
-        self._later(
-            lambda: self._deliver(connection, hub, lambda now: hub.engine_answered(call.call_id, answer, now=now))
-        )
+        self._later(lambda: self._deliver(connection, lambda now: hub.engine_answered(call.call_id, answer, now=now)))
 
     def _execute_anyway(self, call: EngineCall) -> None:
         assert self._world.engine is not None
@@ -193,7 +191,7 @@ class VirtualEngineLink:
         if self.is_cut:
             return
         hub, connection = self._node.hub, self._connection
-        self._later(lambda: self._deliver(connection, hub, lambda now: hub.engine_announced(announcement, now=now)))
+        self._later(lambda: self._deliver(connection, lambda now: hub.engine_announced(announcement, now=now)))
 
     def _later(self, action: Callable[[], None]) -> None:
         seconds = self.latency_seconds
@@ -201,13 +199,12 @@ class VirtualEngineLink:
             seconds += self._world.rng.uniform(0.0, self.jitter_seconds)
         self._world.call_later(seconds, lambda: self._held.append(action) if self._stalled else action())
 
-    def _deliver(self, connection: int, hub: Hub, report: Callable[[float], None]) -> None:
+    def _deliver(self, connection: int, report: Callable[[float], None]) -> None:
         if connection != self._connection:
             return
 
-        def tell() -> None:
-            if self._node.is_alive(hub):
-                report(self._world.now)
-                self._world.pump_node(self._node)
+        def tell() -> None:  # the hub is there: with the one before it went its connection, and all that waited
+            report(self._world.now)
+            self._world.pump_node(self._node)
 
         self._node.do(tell)
