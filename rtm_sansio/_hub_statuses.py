@@ -33,6 +33,8 @@ change whom everybody watches."""
 _NEVER = float("inf")
 _COMPARISON_STEPS = 16
 """States are compared in so many small batches within their time (E5)."""
+_COMPARED_AT_ONCE = 512
+"""States in one batch: of very many watched users there are more batches instead (S51)."""
 
 
 class StatusRequests:
@@ -183,7 +185,7 @@ class StatusRequests:
         """Compare the next ones, so that each has its turn within ``compare_ends_seconds`` (E5)."""
         if self._compare_at > self._context.now:
             return
-        for uid in list(islice(self._users, -(-len(self._users) // _COMPARISON_STEPS))):
+        for uid in list(islice(self._users, self._batch_size())):
             user = self._users[uid] = self._users.pop(uid)  # and to the end of the row
             self._compare(user)
         self._compare_at = _NEVER
@@ -191,7 +193,13 @@ class StatusRequests:
 
     def _schedule_comparison(self) -> None:
         if self._engine.is_external and self._users and self._compare_at == _NEVER:
-            self._compare_at = self._context.now + self._config.compare_ends_seconds / _COMPARISON_STEPS
+            # One step is spare: the first batch of many may wait for as long as one of few.
+            batches = -(-len(self._users) // self._batch_size())
+            batches = max(_COMPARISON_STEPS, batches * _COMPARISON_STEPS // (_COMPARISON_STEPS - 1) + 1)
+            self._compare_at = self._context.now + self._config.compare_ends_seconds / batches
+
+    def _batch_size(self) -> int:
+        return min(-(-len(self._users) // _COMPARISON_STEPS), _COMPARED_AT_ONCE)
 
     def compare_all(self) -> None:
         """The connection to the engine was gone: announcements are lost, and perhaps all subscriptions (E5)."""

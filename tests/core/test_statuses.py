@@ -499,6 +499,23 @@ class TestRequests:
         check_books(bench)
         assert alice.gone is None
 
+    @pytest.mark.parametrize("count", [1, 16, 17, 100])
+    def test_each_is_compared_in_its_time_and_few_at_once(self, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+        """E5, S51: of very many watched users there are more batches, not larger ones."""
+        monkeypatch.setattr(_hub_statuses, "_COMPARED_AT_ONCE", 3)
+        bench = Bench(nodes=1)
+        watch(bench.login("bob").keep(), *(f"user {number}" for number in range(count)))
+        bench.engine_calls.clear()
+        compared: set[str] = set()
+        end = bench.now + bench.config.compare_ends_seconds
+        while bench.now < end:
+            bench.advance(0.25)
+            calls = [one for one in bench.engine_calls if isinstance(one, WatchOperation)]
+            bench.engine_calls.clear()
+            assert len(calls) <= 3
+            compared.update(one.uid for one in calls)
+        assert len(compared) == count
+
     def test_two_that_subscribe_while_the_engine_thinks(self) -> None:
         """S57, E5: one call; a change meanwhile is in the answer, and nobody hears it twice."""
         bench = Bench(nodes=1)
