@@ -11,15 +11,20 @@ import pytest
 
 from core.fake_client import Bench
 from rtm_sansio._frames import encode_masked_frame
-from rtm_sansio.config import ServerConfig
+from rtm_sansio.config import ChannelSettings, ServerConfig
 from rtm_sansio.effects import CloseTransport
 from rtm_sansio.events import LoginRequested
 from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
     HEARTBEAT,
     ChangeAttributes,
+    Going,
+    GoOn,
+    Hold,
     Join,
     Login,
+    MemberCount,
+    ReadHistory,
     Want,
     WatchStatus,
     encode_batch,
@@ -45,6 +50,46 @@ def test_up_to_512_members_are_listed(there: int, listed: bool) -> None:
     assert (joined.members is not None) is listed
     if joined.members is not None:
         assert len(set(joined.members)) == there + 1
+
+
+def test_a_channel_without_member_events_never_tells_who() -> None:
+    """S38: nor that they are told again, however few its members are."""
+    bench = Bench(channel_settings=(ChannelSettings(pattern="news-*", member_events=False),))
+    alice = bench.login("alice", "news-1").keep()
+    bob = bench.login("bob", "news-1")
+    bench.advance(1.0)
+    bob.leave("news-1")
+    bench.advance(1.0)
+    bench.login("carol", "news-1")
+    bench.advance(1.0)
+    assert [count.member_count for count in alice.of(MemberCount)][-2:] == [1, 2]
+    assert alice.entries("news-1") == []
+
+
+def test_a_longer_history_outlasts_what_is_appended_later() -> None:
+    """S33: by pattern: an append trims by the settings of its channel too."""
+    bench = Bench(channel_settings=(ChannelSettings(pattern="log-*", history_seconds=1000.0),))
+    alice = bench.login("alice", "log-1").keep()
+    alice.publish("log-1", "early")
+    bench.advance(900.0)
+    alice.publish("log-1", "late")
+    alice.send(ReadHistory(100, "log-1", 256))
+    assert [entry.text for entry in alice.answer(100).entries[1:]] == ["early", "late"]
+
+
+def test_a_number_of_members_stands_behind_the_answer_of_a_go_on() -> None:
+    """S38, S48, S52: before it the client passes everything over, so it would not know the number."""
+    bench = Bench(max_snapshot_members=1, unmute_members=1)
+    alice = bench.login("alice", "room").keep()
+    bench.login("bob", "room")
+    bench.advance(1.0)
+    _, epoch, cursor = alice.cursor("room")
+    alice.send(Hold("room"))
+    bench.login("carol", "room")
+    bench.advance(1.0)
+    alice.messages.clear()
+    alice.send(GoOn("room", epoch, cursor))
+    assert alice.messages == [Going("room"), MemberCount("room", 3)]
 
 
 class Quiet:
