@@ -13,6 +13,7 @@ from core.fake_client import Bench
 from rtm_sansio._frames import encode_masked_frame
 from rtm_sansio.config import ChannelSettings, ServerConfig
 from rtm_sansio.effects import CloseTransport
+from rtm_sansio.engine import MemoryEngine
 from rtm_sansio.events import LoginRequested
 from rtm_sansio.hub import Hub
 from rtm_sansio.messages import (
@@ -29,6 +30,14 @@ from rtm_sansio.messages import (
     WatchStatus,
     encode_batch,
 )
+from rtm_sansio.operations import (
+    ONLINE,
+    UNREACHABLE,
+    ReadStatus,
+    RenewLease,
+    ReportSilence,
+)
+from rtm_sansio.operations import WatchStatus as WatchOperation
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -90,6 +99,40 @@ def test_a_number_of_members_stands_behind_the_answer_of_a_go_on() -> None:
     alice.messages.clear()
     alice.send(GoOn("room", epoch, cursor))
     assert alice.messages == [Going("room"), MemberCount("room", 3)]
+
+
+def test_watched_users_end_with_the_lease() -> None:
+    """S57, E7: a node whose lease ran out is told nothing more, and watches nobody under it later."""
+    bench = Bench(nodes=1)
+    engine = MemoryEngine(bench.config, entropy=bench.rng.randbytes)
+    watch = WatchOperation(uid="alice", node="n1", on=True, lease=b"one")
+    engine.execute(RenewLease(node="n1", lease=b"one", step=0, listed=(), struck=()), now=0.0)
+    engine.execute(watch, now=0.0)
+    engine.execute(WatchOperation(uid="alice", node="n2", on=True), now=0.0)
+    watchers = engine._users._statuses._watchers
+    assert watchers == {"alice": ("n1", "n2")}
+    engine.handle_timeout(now=6.0)
+    assert watchers == {"alice": ("n2",)}
+    engine.execute(watch, now=6.0)
+    assert watchers == {"alice": ("n2",)}
+
+
+def test_a_silence_that_is_told_too_late() -> None:
+    """E8: what a hub reports of one attachment counts in the order in which it said it."""
+    bench = Bench(nodes=1)
+    alice = bench.login("alice")
+
+    def report(silent: float, step: int) -> int:
+        session_id, attach = alice.welcome.session_id, alice.welcome.attach
+        operation = ReportSilence(uid="alice", session_id=session_id, attach=attach, silent_seconds=silent, step=step)
+        bench.engine.execute(operation, now=bench.now)
+        state: int = bench.engine.execute(ReadStatus(uid="alice"), now=bench.now).state
+        return state
+
+    assert report(7.0, 1) == UNREACHABLE
+    assert report(0.0, 2) == ONLINE
+    assert report(7.0, 1) == ONLINE
+    assert report(7.0, 3) == UNREACHABLE
 
 
 class Quiet:
