@@ -488,7 +488,8 @@ class TestBytes:
         assert bench.change("c:room0", b"t", number=1, put={"a": "1"}, expected_revision=revision).revision > revision
 
     def test_those_that_are_in_use_have_half_of_all(self) -> None:
-        """They are never dropped: above that, what would make them more is refused, and what makes them less is not."""
+        """F-93: they are never dropped: above that, what would make them more is refused, and what makes them less is
+        not."""
         bench = Bench(max_engine_bytes=100_000)
         sessions = [bench.attach(f"user{number}").session_id for number in range(20)]
         answers = [
