@@ -128,6 +128,7 @@ async def test_a_stranger_who_may_not_come_in_gets_an_http_answer(options: dict[
 
 
 _LIMITS = [2.0, 10.0, 30.0, 64, 32768, 65536, 131072, 20, 256, 1000, 2000, 1048576, 4194304, 32, 256]
+_LIMITS += [32, 8192, 32, 256, 16384, 32768, 256, 512, 6.0]
 
 
 async def _foreign_server(connection: ServerConnection) -> None:

@@ -90,7 +90,9 @@ class AsyncioActor(RealActor):
     def begin_send_to_peer(
         self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
     ) -> Pending:
-        return self._loop_thread.begin(self._client.send_to_peer(uid, message, offline, description=description))
+        return self._loop_thread.begin(
+            self._client.send_to_peer(uid, message, offline=offline, description=description)
+        )
 
     def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
         return self._loop_thread.begin(getattr(self._client, call)(*arguments, **options))

@@ -86,7 +86,7 @@ class ThreadedActor(RealActor):
     def begin_send_to_peer(
         self, uid: str, message: str | bytes, *, offline: bool = False, description: str = ""
     ) -> Pending:
-        return self._begin(self._client.send_to_peer, uid, message, offline, description=description)
+        return self._begin(self._client.send_to_peer, uid, message, offline=offline, description=description)
 
     def begin_attributes(self, call: str, *arguments: Any, **options: Any) -> Pending:
         return self._begin(functools.partial(getattr(self._client, call), *arguments, **options))
