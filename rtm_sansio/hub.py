@@ -290,7 +290,7 @@ class Hub:
                 self._transports.violation(link, "an unknown message before the welcome")
                 return
             self.unknown_messages += skipped
-            if self._flood_gate.is_flood(link, link.session, skipped):
+            if self._flood_gate.is_skipped_flood(link, link.session, skipped, len(payload)):
                 return
         elif not messages:
             self._on_heartbeat(link)  # an empty batch in another form than the usual one

@@ -349,6 +349,18 @@ class TestLimits:
         assert alice.close_code == Code.FLOODING
         assert frames == 36
 
+    def test_large_unknown_messages_are_charged_by_their_bytes(self) -> None:
+        """S51, S55: a thousand units for 1 MiB."""
+        bench = Bench()
+        alice = bench.login("alice", "room")
+        frame = alice.wire.frame(encode_batch([[200, bytes(100 * 1024)]]))
+        frames = 0
+        while alice.close_code is None:
+            alice.raw(frame)
+            frames += 1
+        assert alice.close_code == Code.FLOODING
+        assert frames == 382  # 4,000 + 16 × 2,000 + 1,024 units, 97 each
+
     def test_repeated_joins_pay_for_the_list(self) -> None:
         """S51: of 500 members; a client that joins once pays as well, and does not notice it."""
         bench = Bench()
