@@ -98,8 +98,8 @@ class FloodGate:
         return self.is_flood(link, session, int(byte_count * self._units_per_byte))
 
     def is_skipped_flood(self, link: ServerLink, session: AttachedSession, count: int, byte_count: int) -> bool:
-        """The same for a batch of so many bytes in which messages were skipped, which no rate of bytes has weighed. Half
-        as much for a byte as when it was refused: what else stands in the batch is charged too."""
+        """The same for a batch of so many bytes in which messages were skipped, which no rate of bytes has weighed.
+        Half as much for a byte as when it was refused: what else stands in the batch is charged too."""
         return self.is_flood(link, session, max(count, int(byte_count * self._units_per_byte / _FLOOD_FACTOR)))
 
     def is_too_fast(self, session: AttachedSession, units: int, byte_count: int) -> bool:
